@@ -1,0 +1,1 @@
+"""jmceln_core: referring image segmentation (JMCELN); no ROS needed."""

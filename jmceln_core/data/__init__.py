@@ -1,0 +1,1 @@
+"""Grounding data: readers, rule-made expressions, datasets."""
