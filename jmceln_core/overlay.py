@@ -1,0 +1,64 @@
+"""An answer drawn into its picture: tint, outline, anchor, and a line with the sentence, the status and the score."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+if TYPE_CHECKING:
+    from jmceln_core.segmenter import Segmentation
+
+#: RGB by status name: green may be acted upon, amber is a guess, grey is nothing.
+_COLOURS = {
+    "FOUND": (0, 200, 83),
+    "LOW_CONFIDENCE": (255, 179, 0),
+    "AMBIGUOUS": (255, 111, 0),
+    "NOT_PRESENT": (158, 158, 158),
+}
+_TINT = 0.4  # share of the colour in the masked pixels
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+
+
+def draw(rgb: np.ndarray, segmentation: Segmentation, text: str) -> np.ndarray:
+    """A copy of the (H, W, 3) uint8 RGB picture with the segmentation's mask (H, W) and `text` drawn into it.
+
+    Line widths and letters scale with the picture. Letters beyond ASCII lose their accents or become question marks:
+    OpenCV's fonts have no others. Raises ValueError if mask and picture differ in size.
+    """
+    height, width = rgb.shape[:2]
+    mask = segmentation.mask
+    if mask.shape != (height, width):
+        raise ValueError(
+            f"mask is {mask.shape[1]}x{mask.shape[0]}, the picture {width}x{height}; they must be the same"
+        )
+    picture = np.array(rgb[..., :3], order="C")
+    colour = _COLOURS[segmentation.status.name]
+    unit = max(1, round(min(height, width) / 240))  # 2 at 640x480
+    if mask.any():
+        picture[mask] = np.rint((1 - _TINT) * picture[mask] + _TINT * np.array(colour)).astype(np.uint8)
+        outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(picture, outlines, -1, colour, unit, cv2.LINE_AA)
+    if segmentation.anchor is not None:
+        point = (round(segmentation.anchor[0]), round(segmentation.anchor[1]))
+        cv2.circle(picture, point, 4 * unit, (255, 255, 255), -1, cv2.LINE_AA)
+        cv2.circle(picture, point, 3 * unit, colour, -1, cv2.LINE_AA)
+    _title(picture, f"{text}: {segmentation.status.value} {segmentation.score:.2f}", unit)
+    return picture
+
+
+def _title(picture: np.ndarray, text: str, unit: int) -> None:
+    """White letters on a darkened bar along the top edge; a long line is made smaller, then cut at the edge."""
+    letters = unicodedata.normalize("NFKD", text)
+    letters = "".join(c for c in letters if not unicodedata.combining(c))
+    letters = letters.encode("ascii", "replace").decode()
+    scale = 0.32 * unit
+    (wide, _), _ = cv2.getTextSize(letters, _FONT, scale, max(1, unit // 2))
+    scale *= max(0.5, min(1.0, (picture.shape[1] - 8 * unit) / wide))
+    (_, tall), below = cv2.getTextSize(letters, _FONT, scale, max(1, unit // 2))
+    bar = picture[: tall + below + 6 * unit]
+    bar[:] = bar // 3
+    origin = (4 * unit, tall + 3 * unit)
+    cv2.putText(picture, letters, origin, _FONT, scale, (255, 255, 255), max(1, unit // 2), cv2.LINE_AA)

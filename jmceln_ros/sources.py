@@ -1,0 +1,135 @@
+"""Where a camera topic's pictures come from: an image, a folder of images, a video file or a webcam. No ROS here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
+
+
+class SourceError(RuntimeError):
+    """A source that gives no pictures; the message names it and the remedy."""
+
+
+class Source(Protocol):
+    """A stream of pictures. `rate` is its own pace in Hz, 0 where it has none."""
+
+    name: str
+    rate: float
+
+    def frames(self) -> Iterator[np.ndarray]:
+        """(H, W, 3) uint8 BGR pictures, from the first to the last. A webcam ends when it fails."""
+        ...
+
+    def close(self) -> None:
+        """Lets the device or file go."""
+        ...
+
+
+def open_source(source: str) -> Source:
+    """The source a text names: the path of an image, of a folder of images or of a video, or a webcam's number.
+
+    Raises SourceError, naming the source, when it does not exist or gives no picture.
+    """
+    source = source.strip()
+    if not source:
+        raise SourceError("no source given; set the parameter source to an image, a folder, a video or a webcam number")
+    if source.isdigit() or source.startswith("/dev/"):
+        return _Webcam(source)
+    path = Path(source).expanduser()
+    if not path.exists():
+        raise SourceError(f"{path}: there is no such file or folder; give an absolute path or check the spelling")
+    if path.is_dir():
+        files = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+        if not files:
+            raise SourceError(f"{path}: no images in this folder; it looks for {', '.join(sorted(IMAGE_SUFFIXES))}")
+        return _Images(str(path), files)
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        return _Images(str(path), [path])
+    return _Video(path)
+
+
+class _Images:
+    """Image files in a fixed order. One that cannot be read ends the stream with an error: a folder is either whole
+    or says what is broken."""
+
+    rate = 0.0
+
+    def __init__(self, name: str, files: list[Path]) -> None:
+        self.name = name
+        self._files = files
+        self._cached = _read(files[0])  # so that a broken source fails at start, and a single image is read once
+
+    def frames(self) -> Iterator[np.ndarray]:
+        yield self._cached
+        for file in self._files[1:]:
+            yield _read(file)
+
+    def close(self) -> None:
+        pass
+
+
+class _Video:
+    def __init__(self, path: Path) -> None:
+        self.name = str(path)
+        self._capture = cv2.VideoCapture(self.name)
+        if not self._capture.isOpened() or not self._capture.grab():
+            raise SourceError(
+                f"{path}: OpenCV cannot read this as a video; convert it (ffmpeg -i IN -c:v mjpeg OUT.avi), "
+                f"and name images with one of {', '.join(sorted(IMAGE_SUFFIXES))}"
+            )
+        rate = float(self._capture.get(cv2.CAP_PROP_FPS))
+        self.rate = rate if 0.0 < rate <= 1000.0 else 0.0  # containers without a rate report 0, nan or nonsense
+
+    def frames(self) -> Iterator[np.ndarray]:
+        # Opened anew instead of rewound: seeking is not exact in every container.
+        self._capture.open(self.name)
+        while True:
+            read, picture = self._capture.read()
+            if not read:
+                return
+            yield picture
+
+    def close(self) -> None:
+        self._capture.release()
+
+
+class _Webcam:
+    rate = 0.0
+
+    def __init__(self, device: str) -> None:
+        self.name = f"webcam {device}"
+        self._capture = cv2.VideoCapture(int(device) if device.isdigit() else device)
+        if not self._capture.isOpened():
+            raise SourceError(
+                f"{self.name} cannot be opened; see which there are with `ls /dev/video*`, whether another program "
+                "holds it, and whether this user is in the group video"
+            )
+        self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # a picture that waited in the driver would carry a late stamp
+
+    def frames(self) -> Iterator[np.ndarray]:
+        while True:
+            read, picture = self._capture.read()
+            if not read:
+                raise SourceError(f"{self.name} stopped giving pictures; check the cable and the power of the USB port")
+            yield picture
+
+    def close(self) -> None:
+        self._capture.release()
+
+
+def _read(path: Path) -> np.ndarray:
+    # Decoded from memory, not by name: OpenCV's own file reading fails on some non-ASCII paths.
+    try:
+        encoded = np.frombuffer(path.read_bytes(), dtype=np.uint8)
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read ({error.strerror}); check the file's permissions") from error
+    picture = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if encoded.size else None
+    if picture is None:
+        raise SourceError(f"{path}: not a readable image; replace it or take it out of the folder")
+    return picture
