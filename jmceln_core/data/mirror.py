@@ -14,7 +14,7 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# Written forms of the two sides, as pairs, so that mirroring twice gives the sentence back; typing slips are paired too.
+# Written forms of the two sides, as pairs: mirroring twice gives the sentence back. Typing slips are paired too.
 _PAIRS = (
     ("left", "right"),
     ("lefft", "rigth"),
