@@ -1,9 +1,9 @@
 """Rule-made referring expressions: true of exactly one annotated thing of a picture, worded as people word them.
 
 Each rule is a predicate over the instances of a picture together with its wordings. A sentence is kept only if the
-predicate holds, by a margin, for its target and fails, by a margin, for every other instance that a listener might take the
-noun for; where a measurement is in doubt nothing is said. Everything here is geometry and colour inside the masks, so the
-sentences are exactly as right as the annotation is complete: pictures with `complete == False` get none.
+predicate holds, by a margin, for its target and fails, by a margin, for every other instance that a listener might take
+the noun for; where a measurement is in doubt nothing is said. Everything here is geometry and colour inside the masks,
+so the sentences are as right as the annotation is complete: pictures with `complete == False` get none.
 
 Use::
 
@@ -28,14 +28,14 @@ SMALLEST_SHARE = 0.001  # of the picture: smaller things are never a target, onl
 SAME_IOU = 0.8  # two annotations of one thing
 CLEARLY = 0.05  # of the picture's width (height): a difference in position nobody argues about
 BIGGER = 1.6  # ratio of areas, likewise
-_COARSE = 160  # long side in pixels of the masks that distances are measured on
+_COARSE = 200  # long side in pixels of the masks that colours and distances are measured on
 
 
 def _kinds(text: str) -> frozenset[str]:
     return frozenset(kind.strip() for kind in text.split(","))
 
 
-# Things whose colour people do not name by the pixels inside the outline: patterned, see-through, shining, full of others.
+# Things whose colour people do not name by the pixels inside the outline: patterned, see-through, shining, overlaid.
 _NO_COLOUR = _kinds(
     """person, zebra, giraffe, elephant, pizza, dining table, wine glass, tv, laptop, book, traffic light, clock,
     potted plant, sandwich, hot dog, orange, carrot, broccoli, bear, kiwi, mango, rice, microwave, oven, toaster, sink,
@@ -95,6 +95,10 @@ class Scene:
             )
         self.picture = picture
         self.rgb = rgb
+        self._shares: dict[int, np.ndarray] = {}
+        self._coarse: dict[int, np.ndarray] = {}
+        self._fields: dict[int, np.ndarray] = {}
+        self._gaps: dict[tuple[int, int], float] = {}
         self.things = [thing for thing in map(self._measure, picture.instances) if thing is not None]
 
     def _measure(self, instance: Instance) -> Thing | None:
@@ -134,7 +138,7 @@ class Scene:
     def targets(self) -> list[Thing]:
         """Things a sentence may be about: no crowd, not tiny, not annotated twice."""
         singles = [t for t in self.things if not t.instance.crowd and t.area >= SMALLEST_SHARE]
-        return [t for t in singles if not any(_iou(t, u) > SAME_IOU for u in self.things if u is not t)]
+        return [t for t in singles if not any(_same(t, u) for u in self.things if u is not t)]
 
     def heard_as(self, noun: str) -> list[Thing]:
         """Everything in the picture a listener might take the noun for."""
@@ -144,7 +148,7 @@ class Scene:
         """The things without second annotations of the same one."""
         kept: list[Thing] = []
         for t in things:
-            if not any(_iou(t, u) > SAME_IOU for u in kept):
+            if not any(_same(t, u) for u in kept):
                 kept.append(t)
         return kept
 
@@ -160,29 +164,26 @@ class Scene:
 
     @cached_property
     def _named(self) -> np.ndarray:
-        return colours.name_pixels(self.rgb)
+        return colours.name_pixels(self.rgb[:: self._step, :: self._step])
 
     @cached_property
     def _bright(self) -> bool:
         """Whether the light is good enough to tell black and gray from shadow."""
-        named = self._named[::4, ::4]
-        white = np.mean(named == colours.NAMES.index("white"))
-        black = np.mean(named == colours.NAMES.index("black"))
+        white = np.mean(self._named == colours.NAMES.index("white"))
+        black = np.mean(self._named == colours.NAMES.index("black"))
         return bool(white > 0.03 and black < 0.4)
-
-    @cached_property
-    def _shares(self) -> dict[int, np.ndarray]:
-        return {}
 
     def shares(self, thing: Thing) -> np.ndarray:
         """(11,) shares of the colours inside a thing; a person's are those of the upper body's clothes."""
         key = id(thing)
         if key not in self._shares:
-            y0, y1 = (round(v * self.picture.height) for v in (thing.y0, thing.y1))
-            x0, x1 = (round(v * self.picture.width) for v in (thing.x0, thing.x1))
+            mask = self._small(thing)
             if thing.category == "person":
-                y0, y1 = y0 + round(0.2 * (y1 - y0)), y0 + round(0.55 * (y1 - y0))
-            self._shares[key] = colours.shares(self._named[y0:y1, x0:x1], thing.mask[y0:y1, x0:x1])
+                tall = thing.y1 - thing.y0
+                y0, y1 = (round((thing.y0 + part * tall) * len(mask)) for part in (0.2, 0.55))
+                self._shares[key] = colours.shares(self._named[y0:y1], mask[y0:y1])
+            else:
+                self._shares[key] = colours.shares(self._named, mask)
         return self._shares[key]
 
     def colour(self, thing: Thing) -> str | None:
@@ -208,43 +209,36 @@ class Scene:
         """Whether anybody could call the thing that colour; false only when it surely is not."""
         share = self.shares(thing)
         if thing.category == "person":  # trousers and hats count for doubt
-            share = np.maximum(share, colours.shares(self._named, thing.mask))
+            share = np.maximum(share, colours.shares(self._named, self._small(thing)))
         near = _NEIGHBOURS.get(colour, ())
         return bool(sum(share[colours.NAMES.index(c)] for c in (colour, *near)) > 0.12 or share.sum() < 0.35)
 
     @cached_property
-    def _coarse(self) -> dict[int, np.ndarray]:
-        return {}
+    def _step(self) -> int:
+        """Colours and distances are measured on every so manyth pixel."""
+        return max(1, max(self.picture.height, self.picture.width) // _COARSE)
 
     def _small(self, thing: Thing) -> np.ndarray:
+        """(h, w) bool: the mask on every `_step`th pixel, never empty."""
         key = id(thing)
         if key not in self._coarse:
-            scale = _COARSE / max(self.picture.height, self.picture.width)
-            size = (max(1, round(self.picture.width * scale)), max(1, round(self.picture.height * scale)))
-            small = (cv2.resize(thing.mask.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0.3).astype(
-                np.uint8
-            )
+            small = np.ascontiguousarray(thing.mask[:: self._step, :: self._step])
             if not small.any():
-                small[min(int(thing.cy * size[1]), size[1] - 1), min(int(thing.cx * size[0]), size[0] - 1)] = 1
+                y, x = np.argwhere(thing.mask)[0] // self._step
+                small[y, x] = True
             self._coarse[key] = small
         return self._coarse[key]
-
-    @cached_property
-    def _gaps(self) -> dict[tuple[int, int], float]:
-        return {}
-
-    @cached_property
-    def _fields(self) -> dict[int, np.ndarray]:
-        return {}
 
     def distance(self, one: Thing, other: Thing) -> float:
         """The gap between two masks, in shares of the picture's long side; 0 where they touch."""
         pair = (id(one), id(other))
         if pair not in self._gaps:
             if id(other) not in self._fields:
-                self._fields[id(other)] = cv2.distanceTransform(1 - self._small(other), cv2.DIST_L2, 3)
-            gap = float(self._fields[id(other)][self._small(one) > 0].min())
-            self._gaps[pair] = self._gaps[pair[::-1]] = max(gap - 1.5, 0.0) / _COARSE
+                self._fields[id(other)] = cv2.distanceTransform((~self._small(other)).astype(np.uint8), cv2.DIST_L2, 3)
+            gap = float(self._fields[id(other)][self._small(one)].min())
+            self._gaps[pair] = self._gaps[pair[::-1]] = (
+                max(gap - 1.5, 0.0) * self._step / max(self.picture.height, self.picture.width)
+            )
         return self._gaps[pair]
 
 
@@ -263,11 +257,14 @@ _NEIGHBOURS = {
 }
 
 
-def _iou(a: Thing, b: Thing) -> float:
+def _same(a: Thing, b: Thing) -> bool:
+    """Whether two annotations outline one thing: their masks' IoU is above SAME_IOU."""
+    if min(a.area, b.area) < SAME_IOU * max(a.area, b.area):  # the ratio of areas bounds the IoU
+        return False
     if min(a.x1, b.x1) <= max(a.x0, b.x0) or min(a.y1, b.y1) <= max(a.y0, b.y0):
-        return 0.0
+        return False
     shared = np.count_nonzero(a.mask & b.mask) / a.mask.size
-    return shared / (a.area + b.area - shared)
+    return shared > SAME_IOU * (a.area + b.area - shared)
 
 
 Wordings = dict[str, float]
@@ -723,18 +720,24 @@ def _related(scene: Scene, t: Thing, others: Sequence[Thing], noun: str) -> Iter
         yield _Draft("relation", 1.0, {f"{noun} between {words}": weight for words, weight in pair.items()})
 
 
+def _pick(weights: np.ndarray, rng: np.random.Generator) -> int:
+    """An index drawn by weight."""
+    ends = weights.cumsum()
+    return min(int(np.searchsorted(ends, rng.random() * ends[-1], side="right")), len(ends) - 1)
+
+
 def _draw(drafts: Sequence[_Draft], rng: np.random.Generator, limit: int) -> list[tuple[str, str]]:
     """Up to `limit` different (kind, text), by weight; a draft that was used is less likely to be used again."""
+    drafts = [draft for draft in drafts if draft.weight > 0 and draft.wordings]
     weights = np.array([draft.weight for draft in drafts])
     drawn: dict[str, str] = {}
-    for _ in range(3 * limit):
-        if len(drawn) >= limit or weights.sum() <= 0:
+    for _ in range(3 * limit if drafts else 0):
+        if len(drawn) >= limit:
             break
-        k = int(rng.choice(len(drafts), p=weights / weights.sum()))
+        k = _pick(weights, rng)
         weights[k] *= 0.3
-        texts, often = list(drafts[k].wordings), np.array(list(drafts[k].wordings.values()))
-        if texts and often.sum() > 0:
-            drawn.setdefault(texts[int(rng.choice(len(texts), p=often / often.sum()))], drafts[k].kind)
+        texts = list(drafts[k].wordings)
+        drawn.setdefault(texts[_pick(np.array(list(drafts[k].wordings.values())), rng)], drafts[k].kind)
     return [(kind, text) for text, kind in drawn.items()]
 
 
@@ -752,8 +755,7 @@ def _spoken(text: str, rng: np.random.Generator, articles: float, commands: floa
         return text
     full = text if text.startswith(("the ", "all ", "both ")) else f"the {text}"
     if command < commands:
-        weights = np.array(list(_COMMANDS.values()))
-        return f"{list(_COMMANDS)[int(rng.choice(len(weights), p=weights / weights.sum()))]} {full}"
+        return f"{list(_COMMANDS)[_pick(np.array(list(_COMMANDS.values())), rng)]} {full}"
     return full if article < articles else text
 
 

@@ -1,8 +1,8 @@
 """What people call the things data sets annotate: everyday names, wider words and confusions of each category.
 
-A line gives the names a speaker may use, with weights ("couch 5, sofa 4"). Names after a bar are wider words ("animal") or
-names that some people would use ("a truck may be called a car"): they count when a sentence must be unambiguous. Those
-marked `!` are wider words that are true of the thing and may be said; the others are never said.
+A line gives the names a speaker may use, with weights ("couch 5, sofa 4"). Names after a bar are wider words ("animal")
+or names that some people would use ("a truck may be called a car"): they count when a sentence must be unambiguous.
+Those marked `!` are wider words that are true of the thing and may be said; the others are never said.
 """
 
 from __future__ import annotations
