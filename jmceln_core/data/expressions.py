@@ -47,6 +47,9 @@ _STANDING = _kinds(
     """person, bicycle, car, motorcycle, bus, truck, fire hydrant, parking meter, bench, cat, dog, horse, sheep, cow,
     elephant, bear, zebra, giraffe, suitcase, chair, couch, potted plant, deer, tiger, train"""
 )
+# The share of a thing's pixels that makes its colour sure (0.45 where not given); what clothes may be told to be.
+_SURE = {"black": 0.68, "white": 0.58, "brown": 0.62}
+_WORN = ("black", "white", "red", "yellow", "green", "blue")
 _RIDDEN = _kinds("horse, motorcycle, bicycle, elephant, skateboard, surfboard, snowboard")
 _SAT_ON = _kinds("bench, couch, chair, bed")
 _CARRIED = _kinds(
@@ -57,6 +60,7 @@ _ON_TABLE = _kinds(
     """bottle, wine glass, cup, fork, knife, spoon, bowl, banana, apple, sandwich, orange, pizza, donut, cake, vase,
     laptop, book, cell phone, plate, mug, scissors, hot dog, potted plant"""
 )
+_SURFACES = _kinds("dining table, bed, plate")  # other things are on them, never beside them
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh")
 _SHORT_ORDINALS = ("1st", "2nd", "3rd", "4th", "5th", "6th", "7th")
 _COUNTS = ("zero", "one", "two", "three", "four", "five", "six")
@@ -95,7 +99,8 @@ class Scene:
             )
         self.picture = picture
         self.rgb = rgb
-        self._shares: dict[int, np.ndarray] = {}
+        self._colours: dict[int, str | None] = {}
+        self._possible: dict[int, np.ndarray] = {}
         self._coarse: dict[int, np.ndarray] = {}
         self._fields: dict[int, np.ndarray] = {}
         self._gaps: dict[tuple[int, int], float] = {}
@@ -163,55 +168,52 @@ class Scene:
         return found
 
     @cached_property
-    def _named(self) -> np.ndarray:
+    def _pixels(self) -> tuple[np.ndarray, np.ndarray]:
         return colours.name_pixels(self.rgb[:: self._step, :: self._step])
 
     @cached_property
     def _bright(self) -> bool:
-        """Whether the light is good enough to tell black and gray from shadow."""
-        white = np.mean(self._named == colours.NAMES.index("white"))
-        black = np.mean(self._named == colours.NAMES.index("black"))
+        """Whether the light is good enough to tell black from shadow."""
+        named = self._pixels[0]
+        white, black = (np.mean(named == colours.NAMES.index(name)) for name in ("white", "black"))
         return bool(white > 0.03 and black < 0.4)
 
-    def shares(self, thing: Thing) -> np.ndarray:
-        """(11,) shares of the colours inside a thing; a person's are those of the upper body's clothes."""
-        key = id(thing)
-        if key not in self._shares:
-            mask = self._small(thing)
-            if thing.category == "person":
-                tall = thing.y1 - thing.y0
-                y0, y1 = (round((thing.y0 + part * tall) * len(mask)) for part in (0.2, 0.55))
-                self._shares[key] = colours.shares(self._named[y0:y1], mask[y0:y1])
-            else:
-                self._shares[key] = colours.shares(self._named, mask)
-        return self._shares[key]
-
     def colour(self, thing: Thing) -> str | None:
-        """The colour a thing surely has, or None."""
-        person = thing.category == "person"
-        if (thing.category in _NO_COLOUR and not person) or thing.area < 2 * SMALLEST_SHARE:
-            return None
-        if person and (thing.area < 0.006 or (thing.y1 - thing.y0) < 0.22):
-            return None
-        shares = self.shares(thing)
-        best = int(shares.argmax())
-        name = colours.NAMES[best]
-        sure = {"black": 0.7, "gray": 0.75, "white": 0.6, "brown": 0.65}.get(name, 0.55)
+        """The colour a thing surely has, or None. A person's is that of the clothes on the upper body."""
+        if id(thing) not in self._colours:
+            self._colours[id(thing)] = self._colour(thing)
+        return self._colours[id(thing)]
+
+    def _colour(self, thing: Thing) -> str | None:
+        mask, person = self._small(thing), thing.category == "person"
         if person:
-            sure = max(sure, 0.62)
-            if name in ("brown", "pink", "orange", "gray", "purple"):  # skin and shadows
+            tall = thing.y1 - thing.y0
+            if thing.area < 0.006 or tall < 0.22:
                 return None
-        if shares[best] < sure or np.delete(shares, best).max() > 0.18:
+            y0, y1 = (round((thing.y0 + part * tall) * len(mask)) for part in (0.2, 0.55))
+            shares = colours.shares(self._pixels[0][y0:y1][mask[y0:y1]])
+        elif thing.category in _NO_COLOUR or thing.area < 2 * SMALLEST_SHARE:
             return None
-        return None if name in ("black", "gray") and not self._bright else name
+        else:
+            shares = colours.shares(self._pixels[0][mask])
+        of = dict(zip(colours.NAMES, shares.tolist(), strict=True))
+        name = max(of, key=lambda colour: of[colour])
+        if person and name not in _WORN:  # others may be skin or shadow
+            return None
+        if "tool" in thing.names.wider and name not in colours.CHROMATIC:  # steel is any of them
+            return None
+        if name == "gray" or (name == "black" and not self._bright):  # a shaded white, a shaded anything
+            return None
+        lively = max(of[c] for c in (*colours.CHROMATIC, "brown") if c != name)
+        rest = max(of[c] for c in of if c != name)
+        return name if of[name] > _SURE.get(name, 0.45) + 0.07 * person and lively < 0.1 and rest < 0.25 else None
 
     def may_be(self, thing: Thing, colour: str) -> bool:
-        """Whether anybody could call the thing that colour; false only when it surely is not."""
-        share = self.shares(thing)
-        if thing.category == "person":  # trousers and hats count for doubt
-            share = np.maximum(share, colours.shares(self._named, self._small(thing)))
-        near = _NEIGHBOURS.get(colour, ())
-        return bool(sum(share[colours.NAMES.index(c)] for c in (colour, *near)) > 0.12 or share.sum() < 0.35)
+        """Whether anybody could call the thing that colour, by all of it or a part; false only when surely not."""
+        if id(thing) not in self._possible:
+            self._possible[id(thing)] = colours.possible_shares(self._pixels[1][self._small(thing)])
+        share = self._possible[id(thing)][colours.NAMES.index(colour)]
+        return bool(share > (0.06 if colour in colours.CHROMATIC else 0.12))
 
     @cached_property
     def _step(self) -> int:
@@ -240,21 +242,6 @@ class Scene:
                 max(gap - 1.5, 0.0) * self._step / max(self.picture.height, self.picture.width)
             )
         return self._gaps[pair]
-
-
-# Two colours that one thing may be called by turns.
-_NEIGHBOURS = {
-    "black": ("gray",),
-    "gray": ("black", "white"),
-    "white": ("gray",),
-    "red": ("orange", "pink", "brown"),
-    "orange": ("red", "yellow", "brown"),
-    "yellow": ("orange",),
-    "pink": ("red", "purple"),
-    "purple": ("pink", "blue"),
-    "blue": ("purple",),
-    "brown": ("orange", "red"),
-}
 
 
 def _same(a: Thing, b: Thing) -> bool:
@@ -483,6 +470,8 @@ def _overlap(a0: float, a1: float, b0: float, b1: float) -> float:
 
 
 def _near_enough(s: Scene, t: Thing, a: Thing) -> bool:
+    if t.category in _SURFACES or a.category in _SURFACES:
+        return False
     reach = max(t.x1 - t.x0, t.y1 - t.y0, a.x1 - a.x0, a.y1 - a.y0)
     return s.distance(t, a) < max(0.08, 0.6 * reach)
 
@@ -497,7 +486,7 @@ def _right_of(s: Scene, t: Thing, a: Thing) -> bool:
 
 
 def _above(s: Scene, t: Thing, a: Thing) -> bool:
-    over = _overlap(t.x0, t.x1, a.x0, a.x1) > 0.6
+    over = _overlap(t.x0, t.x1, a.x0, a.x1) > 0.6 and "person" not in (t.category, a.category)
     return over and t.y1 < a.y0 + 0.03 and t.cy < a.cy - CLEARLY and _near_enough(s, t, a)
 
 
@@ -557,6 +546,10 @@ def _not_right_of(s: Scene, t: Thing, a: Thing) -> bool:
     return t.cx < a.cx + 0.01
 
 
+def _elsewhere(s: Scene, t: Thing, a: Thing) -> bool:
+    return _overlap(t.x0, t.x1, a.x0, a.x1) == 0 and s.distance(t, a) > 0.15
+
+
 def _not_above(s: Scene, t: Thing, a: Thing) -> bool:
     return t.cy > a.cy - 0.01 or (_overlap(t.x0, t.x1, a.x0, a.x1) == 0 and s.distance(t, a) > 0.15)
 
@@ -577,7 +570,7 @@ _RELATIONS = (
         {"{n} right of {a}": 2, "{n} to the right of {a}": 2, "{n} on the right of {a}": 0.6}, 1.5, _right_of, _not_right_of
     ),
     _Relation({"{n} above {a}": 3, "{n} right above {a}": 0.5, "{n} over {a}": 0.5}, 1.0, _above, _not_above),
-    _Relation({"{n} below {a}": 2.5, "{n} under {a}": 1.5, "{n} beneath {a}": 0.4}, 1.0, _below, _not_below),
+    _Relation({"{n} below {a}": 3, "{n} beneath {a}": 0.4}, 1.0, _below, _not_below),
     _Relation(
         {"{n} next to {a}": 4, "{n} beside {a}": 1.5, "{n} by {a}": 1.5, "{n} near {a}": 1, "{n} right next to {a}": 0.7},
         2.0, _next_to, _far_from,
