@@ -1,0 +1,222 @@
+"""Configuration: dataclasses with one commented field a line, YAML presets, dotted overrides, and where the files are.
+
+A preset is a file `config/model/NAME.yaml`. `resource` finds it in a checkout, after `pip install` and after
+`colcon build` alike.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+
+T = TypeVar("T")
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the message names the field and what is allowed."""
+
+
+@dataclass(frozen=True)
+class ImageEncoderConfig:
+    """Which network turns the image into feature levels."""
+
+    name: Literal["clip_rn101", "dinov2_vits14", "tiny"] = "clip_rn101"  # registry name, model/encoders
+    pretrained: bool = True  # start from the published weights (downloads CLIP); false: random
+    frozen: bool = False  # true: never trained, kept in eval mode, features can be cached
+    c5: Literal["layer4", "attention"] = "layer4"  # CLIP: last stage, or its attention pool made dense
+    blocks: tuple[int, ...] = (8, 12)  # DINOv2: outputs of these blocks (counted from 1) feed the pyramid
+    channels: int = 192  # DINOv2, tiny: width of the pyramid's levels
+
+
+@dataclass(frozen=True)
+class TextEncoderConfig:
+    """Which network turns the sentence into word and sentence features."""
+
+    name: Literal["clip_rn101", "minilm_l6", "tiny"] = "clip_rn101"  # registry name, model/encoders
+    pretrained: bool = True  # start from the published weights; false: random
+    frozen: bool = False  # true: never trained, kept in eval mode, features can be cached
+    tokens: int = 30  # L, special tokens included; longer sentences are cut, the end token is kept
+
+
+@dataclass(frozen=True)
+class DecisionConfig:
+    """Thresholds that turn a prediction into an answer (Segmenter). Chosen on training pictures, never on a test set."""
+
+    mask: float = 0.5  # a pixel belongs to the mask where its probability is above this
+    present: float = 0.5  # presence probability below this: NOT_PRESENT (only with a presence head)
+    confident: float = 0.5  # score below this: LOW_CONFIDENCE
+    ambiguous: float = 0.5  # second-largest blob / largest blob (area) above this, both confident: AMBIGUOUS
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network. The defaults are the paper's (section 4, implementation details) or say what they are."""
+
+    name: str = "paper"  # shown by Segmenter.name
+    image_size: int = 416  # S, side of the square letterboxed input in pixels (paper)
+    image_encoder: ImageEncoderConfig = field(default_factory=ImageEncoderConfig)
+    text_encoder: TextEncoderConfig = field(default_factory=TextEncoderConfig)
+    channels: int = 1024  # C (paper)
+    stages: int = 6  # n (paper)
+    queries: int = 20  # Q, learnable contextual embeddings (paper)
+    heads: int = 8  # of every multi-head attention (paper)
+    fusion: Literal["neck", "queries"] = "neck"  # where the sentence enters; neck is the paper's, queries is ours
+    norm: Literal["batch", "group"] = "batch"  # normalisation of neck, LSRAN and head (paper: batch norm in the neck)
+    # rows of the paper's Table 2
+    lsran: bool = True  # off: F_mt = F_m (rows 1, 3)
+    cascade: bool = True  # off: no stages, the head reads F_mt (rows 1, 2)
+    pan: bool = True  # off: a stage's output is Eq. 4 alone (rows 3, 4)
+    adaptive: bool = True  # off: every stage's Eq. 3 reads F_mt^0 instead of F_mt^i (row 6)
+    # LSRAN; Fig. 2b's values are not in the text
+    window: int = 13  # side of an attention window; other sizes are padded
+    dilations: tuple[int, ...] = (1, 6, 12, 18)  # of the 3x3 branches, each C / 4 wide
+    # head
+    head_channels: tuple[int, ...] = (512, 256, 128)  # width after each (3x3, norm, act, x2) step; not in the paper
+    # beyond the paper, all off in its preset
+    positions: bool = False  # sine-cosine positions added to F_m
+    words: bool = False  # queries read the words by cross-attention in every stage
+    query_mixing: bool = False  # self-attention among the queries and a feed-forward layer in every stage
+    dense_from: int = 0  # stages before this one update the queries only (Eq. 3); their F_mt is the image's own
+    pan_projection: bool = False  # a 1x1 convolution after PAN's SwitchNorm
+    fine_skip: bool = False  # a stride-4 level joins the head
+    deep_supervision: bool = False  # each stage predicts a coarse mask from its queries and F_mt
+    mask_prompt: bool = False  # a stage's coarse mask is added to the F_mt its dense part reads
+    presence_head: bool = False  # "there is no such thing here", from the mean final query
+    iou_head: bool = False  # predicted IoU of the mask, from the mean final query
+    decision: DecisionConfig = field(default_factory=DecisionConfig)
+
+    def __post_init__(self) -> None:
+        if self.channels % (4 * self.heads) and self.channels % 4:
+            raise ConfigError(f"channels={self.channels}: must be divisible by 4 (LSRAN and PAN split it)")
+        if self.channels % self.heads:
+            raise ConfigError(f"channels={self.channels}: must be divisible by heads={self.heads}")
+        if self.fusion == "queries" and not self.cascade:
+            raise ConfigError("fusion=queries needs cascade=true: without stages the sentence would enter nowhere")
+        if self.mask_prompt and not self.deep_supervision:
+            raise ConfigError("mask_prompt=true needs deep_supervision=true: it feeds on the stages' coarse masks")
+        if (self.presence_head or self.iou_head) and not self.cascade:
+            raise ConfigError("presence_head and iou_head need cascade=true: they read the final queries")
+        if not 0 <= self.dense_from < max(self.stages, 1):
+            raise ConfigError(f"dense_from={self.dense_from}: must be at least 0 and below stages={self.stages}")
+        if self.dense_from and self.fusion == "neck" and not self.deep_supervision:
+            raise ConfigError("dense_from > 0 is for fusion=queries")
+
+
+def resource(name: str) -> Path:
+    """Path of a file of the folder `config/`, for example "model/paper.yaml".
+
+    In a checkout that is REPO/config; an installed package carries the folder as jmceln_core/_config. Raises
+    ConfigError with the places looked at.
+    """
+    here = Path(__file__).resolve().parent
+    places = [here / "_config" / name, here.parent / "config" / name]
+    for place in places:
+        if place.is_file():
+            return place
+    raise ConfigError(f"{name}: not found; looked at " + " and ".join(map(str, places)))
+
+
+def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
+    """Build a dataclass from nested plain values; unknown fields and wrong types are errors that name the field."""
+    hints = typing.get_type_hints(cls)
+    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    built: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in fields:
+            close = difflib.get_close_matches(key, fields, 1)
+            hint = f"; did you mean {close[0]}?" if close else f"; the fields are {', '.join(fields)}"
+            raise ConfigError(f"{where}{key}: no such field of {cls.__name__}{hint}")
+        built[key] = _convert(hints[key], value, f"{where}{key}")
+    return cls(**built)
+
+
+def _convert(kind: Any, value: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{where}: expected fields of {kind.__name__}, got {value!r}")
+        return from_dict(typing.cast(type, kind), value, where + ".")
+    origin = typing.get_origin(kind)
+    if origin is Literal:
+        if value not in typing.get_args(kind):
+            raise ConfigError(f"{where}: {value!r} is not one of {', '.join(map(str, typing.get_args(kind)))}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise ConfigError(f"{where}: expected a list, got {value!r}")
+        return tuple(_convert(typing.get_args(kind)[0], v, where) for v in value)
+    if type(None) in typing.get_args(kind):
+        if value is None:
+            return None
+        return _convert(next(a for a in typing.get_args(kind) if a is not type(None)), value, where)
+    if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    if kind is Path and isinstance(value, (str, Path)):
+        return Path(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise ConfigError(f"{where}: expected {kind.__name__}, got {value!r}")
+    return value
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Nested plain values of a config dataclass: json and YAML can hold them; `from_dict` reads them back."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {k: plain(v) for k, v in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [plain(v) for v in value]
+        return str(value) if isinstance(value, Path) else value
+
+    return plain(dataclasses.asdict(config))
+
+
+def apply_overrides(values: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """Apply "a.b=c" overrides (values are YAML) to nested plain values, in place, and return them."""
+    for override in overrides:
+        path, separator, text = override.partition("=")
+        if not separator:
+            raise ConfigError(f"{override!r}: an override is written field=value")
+        *parents, last = path.strip().split(".")
+        node = values
+        for parent in parents:
+            node = node.setdefault(parent, {})
+            if not isinstance(node, dict):
+                raise ConfigError(f"{override!r}: {parent} is a value, it has no fields")
+        node[last] = yaml.safe_load(text)
+    return values
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file (empty file: empty). Raises ConfigError naming the file."""
+    try:
+        values = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid YAML ({error})") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected fields, got {type(values).__name__}")
+    return values
+
+
+def load_model_config(name_or_path: str | Path, overrides: Iterable[str] = ()) -> ModelConfig:
+    """A model configuration from a preset's name (paper, base, bundled) or a YAML file, with "field=value" overrides."""
+    text = str(name_or_path)
+    if text.endswith((".yaml", ".yml")) or "/" in text:
+        path = Path(name_or_path)
+    else:
+        try:
+            path = resource(f"model/{text}.yaml")
+        except ConfigError:
+            known = sorted(p.stem for p in resource("model/paper.yaml").parent.glob("*.yaml"))
+            raise ConfigError(f"no model preset {text!r}; the presets are {', '.join(known)}") from None
+    return from_dict(ModelConfig, apply_overrides(read_yaml(path), overrides))

@@ -1,0 +1,63 @@
+"""Encoders by name. CLIP, timm and transformers are imported only when their encoder is built."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from torch import nn
+
+from jmceln_core.config import ConfigError, ImageEncoderConfig, TextEncoderConfig
+from jmceln_core.model.encoders.base import ImageEncoder, Levels, TextEncoder, TextFeatures
+
+__all__ = ["ImageEncoder", "Levels", "TextEncoder", "TextFeatures", "build_image_encoder", "build_text_encoder"]
+
+
+def build_image_encoder(config: ImageEncoderConfig, *, pretrained: bool) -> ImageEncoder:
+    """The image encoder `config.name`; `pretrained` loads its published or bundled weights."""
+    encoder: nn.Module
+    if config.name == "clip_rn101":
+        from jmceln_core.model.encoders.clip import ClipImageEncoder
+
+        encoder = ClipImageEncoder(pretrained=pretrained, c5=config.c5)
+    elif config.name == "dinov2_vits14":
+        from jmceln_core.model.encoders.dinov2 import DinoV2ImageEncoder
+
+        encoder = DinoV2ImageEncoder(blocks=config.blocks, channels=config.channels)
+        if pretrained:
+            _load_bundled(encoder.net, "dinov2_vits14")
+    elif config.name == "tiny":
+        from jmceln_core.model.encoders.tiny import TinyImageEncoder
+
+        encoder = TinyImageEncoder(channels=config.channels)
+    else:
+        raise ConfigError(f"image_encoder.name={config.name!r}: no such encoder")
+    return cast(ImageEncoder, encoder)
+
+
+def build_text_encoder(config: TextEncoderConfig, *, pretrained: bool) -> TextEncoder:
+    """The text encoder `config.name`; `pretrained` loads its published or bundled weights."""
+    encoder: nn.Module
+    if config.name == "clip_rn101":
+        from jmceln_core.model.encoders.clip import ClipTextEncoder
+
+        encoder = ClipTextEncoder(pretrained=pretrained, tokens=config.tokens)
+    elif config.name == "minilm_l6":
+        from jmceln_core.model.encoders.minilm import MiniLMTextEncoder
+
+        encoder = MiniLMTextEncoder(tokens=config.tokens)
+        if pretrained:
+            _load_bundled(encoder.net, "minilm_l6")
+    elif config.name == "tiny":
+        from jmceln_core.model.encoders.tiny import TinyTextEncoder
+
+        encoder = TinyTextEncoder(tokens=config.tokens)
+    else:
+        raise ConfigError(f"text_encoder.name={config.name!r}: no such encoder")
+    return cast(TextEncoder, encoder)
+
+
+def _load_bundled(net: nn.Module, name: str) -> None:
+    from jmceln_core.checkpoint import load_tensors
+    from jmceln_core.config import resource
+
+    net.load_state_dict(load_tensors(resource(f"weights/{name}.safetensors")))

@@ -1,0 +1,62 @@
+"""DINOv2 ViT-S/14 (timm) with a small feature pyramid: strides 4 (fine), 14, 28 and 56.
+
+A plain ViT has one resolution; the pyramid makes three of it, and a fine level that also sees the image itself.
+"""
+
+from __future__ import annotations
+
+import timm
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from jmceln_core.model.encoders.base import Levels, normalise
+from jmceln_core.model.layers import conv_block
+
+FINE_CHANNELS = 32  # width of the fine level
+
+
+class DinoV2ImageEncoder(nn.Module):
+    """`blocks` (counted from 1) are the transformer blocks whose normed outputs feed the pyramid of width `channels`.
+
+    The image side must be a multiple of 56, so that every level of the pyramid is whole.
+    """
+
+    def __init__(self, *, blocks: tuple[int, ...] = (8, 12), channels: int = 192) -> None:
+        super().__init__()
+        # dynamic_img_size resizes the 37 x 37 position table to the grid at hand
+        self.net = timm.create_model(
+            "vit_small_patch14_dinov2", pretrained=False, img_size=518, dynamic_img_size=True, num_classes=0
+        )
+        self.blocks = [b - 1 for b in blocks]
+        width = len(blocks) * self.net.embed_dim
+        self.to_c3 = nn.Conv2d(width, channels, 1)
+        self.to_c4 = conv_block(channels, channels, 3, stride=2, norm="group")
+        self.to_c5 = conv_block(channels, channels, 3, stride=2, norm="group")
+        self.stem = conv_block(3, FINE_CHANNELS, 5, stride=4, norm="group")
+        self.to_fine = nn.Conv2d(channels, FINE_CHANNELS, 1)
+        self.fine = conv_block(FINE_CHANNELS, FINE_CHANNELS, 3, norm="group")
+        self.channels = (FINE_CHANNELS, channels, channels, channels)
+        self.register_buffer("mean", torch.tensor((0.485, 0.456, 0.406)), persistent=False)
+        self.register_buffer("std", torch.tensor((0.229, 0.224, 0.225)), persistent=False)
+
+    @property
+    def trunk_module(self) -> nn.Module:
+        return self.net
+
+    def trunk(self, image_B3SS: Tensor) -> tuple[Tensor, ...]:
+        side = image_B3SS.shape[-1]
+        if side % 56 or image_B3SS.shape[-2] % 56:
+            raise ValueError(f"image_size={side}: DINOv2's pyramid needs a multiple of 56, for example 448")
+        return tuple(
+            self.net.forward_intermediates(
+                normalise(image_B3SS, self.mean, self.std), indices=self.blocks, norm=True, intermediates_only=True
+            )
+        )
+
+    def levels(self, image_B3SS: Tensor, features: tuple[Tensor, ...]) -> Levels:
+        c3 = self.to_c3(torch.cat(features, dim=1))
+        c4 = self.to_c4(c3)
+        stem = self.stem(normalise(image_B3SS, self.mean, self.std))
+        coarse = F.interpolate(self.to_fine(c3), stem.shape[-2:], mode="bilinear", align_corners=False)
+        return Levels(self.fine(stem + coarse), c3, c4, self.to_c5(c4))

@@ -1,0 +1,246 @@
+"""JMCELN: encoders, neck, LSRAN, the cascade of stages, heads (the paper's section 3, Fig. 2a).
+
+Shapes: B images, S sentences an image, N = B * S (the sentences of an image stand together), Q queries, C channels, H W
+the height and width of C3, side the letterboxed square's.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from jmceln_core.config import ModelConfig
+from jmceln_core.model.encoders import (
+    ImageEncoder,
+    Levels,
+    TextEncoder,
+    TextFeatures,
+    build_image_encoder,
+    build_text_encoder,
+)
+from jmceln_core.model.heads import CoarseMask, MaskHead, QueryHead
+from jmceln_core.model.layers import sine_positions
+from jmceln_core.model.lsran import LSRAN
+from jmceln_core.model.neck import Neck
+from jmceln_core.model.stage import Stage, repeat, tokens
+
+
+class ImageFeatures(NamedTuple):
+    """The image half: everything that does not depend on the sentence.
+
+    `memory` F_m and `relations` F_mt are there with fusion: queries, `levels` with fusion: neck. `fine` is the head's skip.
+    """
+
+    levels: Levels | None
+    memory: Tensor | None
+    relations: Tensor | None
+    fine: Tensor | None
+
+    @property
+    def batch(self) -> int:
+        """B."""
+        tensor = self.memory if self.levels is None else self.levels.c3
+        assert tensor is not None
+        return tensor.shape[0]
+
+
+class Prediction(NamedTuple):
+    """`logits` (N, 2, h, w) over background and target cover the whole square. `coarse` has a (N, H, W) logit map of each
+    stage with deep supervision. `presence`, `iou`: (N,) logits, None without the head. `queries`: (N, Q, C), the final
+    contextual embeddings."""
+
+    logits: Tensor
+    coarse: list[Tensor]
+    presence: Tensor | None
+    iou: Tensor | None
+    queries: Tensor | None
+
+
+class JMCELN(nn.Module):
+    """The network. Build one from a config with `build_model`; the arguments are ModelConfig's fields of the same names."""
+
+    def __init__(
+        self,
+        image_encoder: ImageEncoder,
+        text_encoder: TextEncoder,
+        *,
+        channels: int = 1024,
+        stages: int = 6,
+        queries: int = 20,
+        heads: int = 8,
+        fusion: str = "neck",
+        norm: str = "batch",
+        lsran: bool = True,
+        cascade: bool = True,
+        pan: bool = True,
+        adaptive: bool = True,
+        window: int = 13,
+        dilations: tuple[int, ...] = (1, 6, 12, 18),
+        head_channels: tuple[int, ...] = (512, 256, 128),
+        positions: bool = False,
+        words: bool = False,
+        query_mixing: bool = False,
+        dense_from: int = 0,
+        pan_projection: bool = False,
+        fine_skip: bool = False,
+        deep_supervision: bool = False,
+        mask_prompt: bool = False,
+        presence_head: bool = False,
+        iou_head: bool = False,
+        freeze_image: bool = False,
+        freeze_text: bool = False,
+    ) -> None:
+        super().__init__()
+        self.image_encoder, self.text_encoder = image_encoder, text_encoder
+        self.fusion, self.adaptive, self.dense_from = fusion, adaptive, dense_from
+        c2, c3, c4, c5 = image_encoder.channels
+        in_neck = fusion == "neck"
+        self.neck = Neck(
+            (c3, c4, c5), channels, sentence_channels=text_encoder.sentence_channels if in_neck else None, norm=norm
+        )
+        self.position = nn.Conv2d(channels, channels, 1, bias=False) if positions else None
+        self.lsran = (
+            LSRAN(channels, heads=heads, window=window, dilations=dilations, norm=norm) if lsran else nn.Identity()
+        )
+        self.stages = nn.ModuleList(
+            Stage(
+                channels,
+                heads,
+                dense=i >= dense_from,
+                pan=pan,
+                pan_projection=pan_projection,
+                words=words,
+                mixing=query_mixing,
+            )
+            for i in range(stages if cascade else 0)
+        )
+        self.queries = nn.Parameter(torch.randn(queries, channels)) if cascade else None  # q^0
+        self.to_words = nn.Linear(text_encoder.channels, channels) if words and cascade else None
+        self.to_query = nn.Linear(text_encoder.sentence_channels, channels) if cascade and not in_neck else None
+        self.coarse = CoarseMask(channels) if deep_supervision and cascade else None
+        self.prompt = nn.Parameter(0.02 * torch.randn(channels)) if mask_prompt else None
+        self.head = MaskHead(channels, head_channels, fine_channels=c2 if fine_skip else None, norm=norm)
+        self.presence_head = QueryHead(channels) if presence_head else None
+        self.iou_head = QueryHead(channels) if iou_head else None
+        self.frozen = [e.trunk_module for e, f in ((image_encoder, freeze_image), (text_encoder, freeze_text)) if f]
+        for module in self.frozen:
+            module.requires_grad_(False)
+        self.train()
+
+    def train(self, mode: bool = True) -> JMCELN:
+        """As in nn.Module, but a frozen encoder stays in eval mode: its running statistics must not move either."""
+        super().train(mode)
+        for module in self.frozen:
+            module.eval()
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device
+
+    def encode_image(self, image_B3SS: Tensor, trunk: tuple[Tensor, ...] | None = None) -> ImageFeatures:
+        """The image half, once per image: letterboxed RGB in [0, 1] (B, 3, side, side).
+
+        `trunk` are cached features of a frozen encoder, `image_encoder.trunk(image)`.
+        """
+        levels = self.image_encoder.levels(image_B3SS, self.image_encoder.trunk(image_B3SS) if trunk is None else trunk)
+        fine = levels.c2 if self.head.fine is not None else None
+        if self.fusion == "neck":
+            return ImageFeatures(levels, None, None, fine)
+        memory, relations = self._fuse(levels, None)
+        return ImageFeatures(None, memory, relations, fine)
+
+    def encode_text(self, texts: list[str]) -> TextFeatures:
+        """Word and sentence features of N sentences."""
+        tokens_NL, mask_NL = self.text_encoder.tokenize(texts)
+        return self.text_encoder.encode(tokens_NL.to(self.device), mask_NL.to(self.device))
+
+    def _fuse(self, levels: Levels, sentence_NC: Tensor | None) -> tuple[Tensor, Tensor]:
+        """F_m and F_mt^0."""
+        memory = self.neck(levels.c3, levels.c4, levels.c5, sentence_NC)
+        if self.position is not None:
+            where = sine_positions(*memory.shape[-2:], memory.shape[1], device=memory.device).to(memory.dtype)
+            memory = memory + self.position(where[None])
+        return memory, self.lsran(memory)
+
+    def decode(self, image: ImageFeatures, text: TextFeatures, *, dense: int | None = None) -> Prediction:
+        """The sentence half. N must be a multiple of B: sentence n is about image n // (N / B).
+
+        With `dense`, only the first so many sentences of each image go on through the dense stages and the heads (N in what
+        they return shrinks to B * dense): a training step can see many sentences for the price of a few.
+        """
+        count = len(text)
+        if count == 0 or count % image.batch:
+            raise ValueError(f"{count} sentences for {image.batch} images: give every image the same number")
+        repeats = count // image.batch
+        if dense is not None and not 0 < dense <= repeats:
+            raise ValueError(f"dense={dense}: there are {repeats} sentences an image")
+        if image.levels is not None:
+            memory, current = self._fuse(image.levels.repeat(repeats), text.sentence)
+        else:
+            assert image.memory is not None and image.relations is not None
+            memory, current = image.memory, image.relations
+
+        def first(x: Tensor) -> Tensor:
+            """The rows of the sentences that go on; what there is once per image stays."""
+            if dense is None or x.shape[0] == image.batch:
+                return x
+            return x.unflatten(0, (image.batch, -1))[:, :dense].flatten(0, 1)
+
+        coarse: list[Tensor] = []
+        queries: Tensor | None = None
+        if self.queries is not None:
+            queries = self.queries.expand(count, -1, -1)
+            if self.to_query is not None:
+                queries = queries + self.to_query(text.sentence)[:, None]
+            words = text.words if self.to_words is None else self.to_words(text.words)
+            mask, keys, initial = text.mask, tokens(memory), tokens(current)
+            pixels = None if self.coarse is None else self.coarse.pixels(current)
+            for i, stage in enumerate(self.stages):
+                if i == self.dense_from:
+                    queries, words, mask, keys = first(queries), first(words), first(mask), first(keys)
+                    initial, current = first(initial), first(current)
+                    pixels = None if pixels is None else first(pixels)
+                queries = stage.embed(queries, keys, tokens(current) if self.adaptive else initial, words, mask)
+                prompt = None
+                if self.coarse is not None and pixels is not None:
+                    coarse.append(self.coarse(queries, pixels))
+                    if self.prompt is not None:
+                        prompt = coarse[-1].sigmoid()[:, None] * self.prompt[:, None, None]
+                if i >= self.dense_from:
+                    current = stage.predict(queries, repeat(current, queries.shape[0]), prompt)
+                    pixels = None if self.coarse is None else self.coarse.pixels(current)
+        current = repeat(first(current), image.batch * (dense or repeats))
+
+        return Prediction(
+            self.head(current, image.fine),
+            coarse,
+            self.presence_head(queries) if self.presence_head is not None and queries is not None else None,
+            self.iou_head(queries) if self.iou_head is not None and queries is not None else None,
+            queries,
+        )
+
+    def forward(
+        self, image_B3SS: Tensor, tokens_NL: Tensor, mask_NL: Tensor, trunk: tuple[Tensor, ...] | None = None
+    ) -> Prediction:
+        """Both halves, from pixels and token ids."""
+        return self.decode(self.encode_image(image_B3SS, trunk), self.text_encoder.encode(tokens_NL, mask_NL))
+
+
+def build_model(config: ModelConfig, *, pretrained: bool = False) -> JMCELN:
+    """The network a config describes. `pretrained` loads the encoders' published weights where the config asks for them;
+    leave it off when a checkpoint is loaded afterwards."""
+    same = (
+        "channels stages queries heads fusion norm lsran cascade pan adaptive window dilations head_channels positions "
+        "words query_mixing dense_from pan_projection fine_skip deep_supervision mask_prompt presence_head iou_head"
+    ).split()
+    return JMCELN(
+        build_image_encoder(config.image_encoder, pretrained=pretrained and config.image_encoder.pretrained),
+        build_text_encoder(config.text_encoder, pretrained=pretrained and config.text_encoder.pretrained),
+        freeze_image=config.image_encoder.frozen,
+        freeze_text=config.text_encoder.frozen,
+        **{name: getattr(config, name) for name in same},
+    )

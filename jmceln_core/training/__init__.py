@@ -1,0 +1,1 @@
+"""Losses, optimiser groups and schedule, cached features, the loop."""

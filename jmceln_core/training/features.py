@@ -1,0 +1,123 @@
+"""Cached features of frozen encoders: computed once, read at every step.
+
+An image file holds one view of one picture: the trunk's maps in fp16 and the letterboxed square itself. A text file holds
+the word features of many sentences. Everything is written atomically and skipped if it is there, so that an interrupted
+run goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from jmceln_core.data.grounding import Picture
+from jmceln_core.data.views import View
+from jmceln_core.model.encoders import ImageEncoder, TextEncoder, TextFeatures
+
+
+def fingerprint(module: torch.nn.Module, *extra: object) -> str:
+    """Sixteen hex digits that change with the module's weights and with `extra`: names a cache folder."""
+    digest = hashlib.sha256(json.dumps([str(e) for e in extra]).encode())
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+class ImageFeatureCache:
+    """Trunk features of a frozen image encoder, a file per (picture, view) under FOLDER/<fingerprint>/."""
+
+    def __init__(self, folder: str | Path, encoder: ImageEncoder, size: int) -> None:
+        self.encoder, self.size = encoder, size
+        self.folder = Path(folder) / fingerprint(encoder.trunk_module, size)
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def path(self, picture: Picture, view: int) -> Path:
+        """The file of one view."""
+        return self.folder / f"{picture.path.parent.parent.name}_{picture.path.stem}_{view}.safetensors"
+
+    @torch.inference_mode()
+    def fill(self, pictures: Iterable[Picture], views: Sequence[int], *, device: torch.device | str = "cpu") -> None:
+        """Compute what is missing."""
+        todo = [(p, v) for v in views for p in pictures if not self.path(p, v).exists()]
+        for picture, view in tqdm(todo, desc="image features", unit="view", disable=not todo):
+            square = View.draw(picture, view).image(picture, picture.load(), self.size)
+            image = torch.from_numpy(square).permute(2, 0, 1)[None].to(device)
+            features = self.encoder.trunk(image.float() / 255)
+            tensors = {f"f{i}": f[0].half().cpu().contiguous() for i, f in enumerate(features)}
+            path = self.path(picture, view)
+            partial = path.with_suffix(f".{os.getpid()}")
+            save_file(tensors | {"image": torch.from_numpy(square)}, partial)
+            partial.replace(path)
+
+    def read(self, picture: Picture, view: int, *, mirrored: bool = False) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """(3, S, S) float32 image in [0, 1] and the trunk's maps (C, h, w) float32, mirrored if asked.
+
+        Mirrored features stand in for the features of the mirrored picture; they are close, not equal.
+        """
+        tensors = load_file(self.path(picture, view))
+        image = tensors.pop("image").permute(2, 0, 1).float() / 255
+        features = tuple(tensors[f"f{i}"].float() for i in range(len(tensors)))
+        if mirrored:
+            image, features = image.flip(-1), tuple(f.flip(-1) for f in features)
+        return image, features
+
+
+class TextFeatureCache:
+    """Word features of a frozen text encoder, in memory, kept in one file FOLDER/text_<fingerprint>.safetensors."""
+
+    def __init__(self, folder: str | Path, encoder: TextEncoder) -> None:
+        self.encoder = encoder
+        self.path = Path(folder) / f"text_{fingerprint(encoder.trunk_module)}.safetensors"
+        self.row: dict[str, int] = {}
+        self.words: list[Tensor] = []  # (L, Ct) fp16 each, real tokens only
+        self.sentences: list[Tensor] = []  # (Cs,) fp16 each
+        if self.path.exists():
+            tensors = load_file(self.path)
+            texts = bytes(tensors["texts"].numpy()).decode().split("\n")
+            self.row = {text: i for i, text in enumerate(texts)}
+            self.words = list(tensors["words"].split(tensors["lengths"].tolist()))
+            self.sentences = list(tensors["sentences"])
+
+    @torch.inference_mode()
+    def fill(self, texts: Iterable[str], *, batch: int = 64) -> None:
+        """Encode the sentences that are missing and write the file."""
+        todo = sorted({t for t in texts if t not in self.row}, key=len)
+        if not todo:
+            return
+        for start in tqdm(range(0, len(todo), batch), desc="text features", unit="batch"):
+            chunk = todo[start : start + batch]
+            features = self.encoder.encode(*self.encoder.tokenize(chunk))
+            for i, text in enumerate(chunk):
+                self.row[text] = len(self.words)
+                self.words.append(features.words[i][features.mask[i]].half())
+                self.sentences.append(features.sentence[i].half())
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.path.with_suffix(f".{os.getpid()}")
+        save_file(
+            {
+                "texts": torch.from_numpy(np.frombuffer("\n".join(self.row).encode(), np.uint8).copy()),
+                "words": torch.cat(self.words),
+                "lengths": torch.tensor([len(w) for w in self.words]),
+                "sentences": torch.stack(self.sentences),
+            },
+            partial,
+        )
+        partial.replace(self.path)
+
+    def read(self, texts: Sequence[str]) -> TextFeatures:
+        """Features of these sentences (KeyError for one that was never encoded)."""
+        rows = [self.row[t] for t in texts]
+        words = torch.nn.utils.rnn.pad_sequence([self.words[r].float() for r in rows], batch_first=True)
+        lengths = torch.tensor([len(self.words[r]) for r in rows])
+        mask = torch.arange(words.shape[1])[None] < lengths[:, None]
+        return TextFeatures(words, torch.stack([self.sentences[r].float() for r in rows]), mask)
