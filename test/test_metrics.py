@@ -94,7 +94,9 @@ def test_metrics_agree_with_naive_sets(seed):
     intersection, union, has_target, rejected = (np.array(column) for column in zip(*rows, strict=True))
 
     found = metrics.gres_metrics(intersection, union, has_target, rejected, LAVT)
-    assert {k: v.value for k, v in found.items()} == pytest.approx({k: float(v) for k, v in naive_gres(samples).items()})
+    assert {k: v.value for k, v in found.items()} == pytest.approx(
+        {k: float(v) for k, v in naive_gres(samples).items()}
+    )
 
     targeted = [(p, t) for p, t, _ in samples if t]
     ious = [Fraction(len(p & t), len(p | t)) for p, t in targeted]

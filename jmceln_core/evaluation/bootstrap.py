@@ -55,8 +55,9 @@ def intervals(
 def _resampled_sums(sums_GT: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
     """(draws, T): sums over G groups drawn with replacement, G at a time, of their T terms (G, T)."""
     count = len(sums_GT)
+    chunk = max(1, _CELLS // count)
     chunks = []
-    for start in range(0, draws, chunk := max(1, _CELLS // count)):
+    for start in range(0, draws, chunk):
         rows = min(chunk, draws - start)
         drawn = rng.integers(count, size=(rows, count))
         # One bincount for all rows: row r counts in its own range of `count` bins.

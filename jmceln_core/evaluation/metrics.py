@@ -38,7 +38,7 @@ def _mean(values: np.ndarray, counted: np.ndarray | None = None) -> Ratio:
 
 
 def overlap(predicted: np.ndarray, target: np.ndarray) -> tuple[int, int]:
-    """I and U in pixels of two (H, W) bool masks of one size. Raises ValueError for another dtype or shapes that differ."""
+    """I and U in pixels of two (H, W) bool masks; ValueError for another dtype or for two sizes."""
     for name, mask in (("predicted", predicted), ("target", target)):
         if mask.dtype != bool or mask.ndim != 2:
             raise ValueError(f"the {name} mask must be (H, W) bool, not {mask.shape} {mask.dtype}: threshold it first")
@@ -78,7 +78,7 @@ def precision_at(intersection: np.ndarray, union: np.ndarray, threshold: float, 
 def referring_metrics(
     intersection: np.ndarray, union: np.ndarray, pointed: np.ndarray, protocol: Protocol
 ) -> dict[str, Ratio]:
-    """mIoU, oIoU, Pr@X for the protocol's thresholds, and pointing accuracy (the share of anchors inside the true mask).
+    """mIoU, oIoU, Pr@X for the protocol's thresholds and pointing accuracy, the share of anchors inside the true mask.
 
     I, U (N,) pixels and `pointed` (N,) bool, of sentences that mean something in their picture.
     """
@@ -109,8 +109,8 @@ def gres_metrics(
     """gIoU, cIoU, N_acc and T_acc of generalised referring segmentation (Liu et al., GRES, CVPR 2023); all (N,).
 
     For a sentence without a target I = 0 and U is the predicted mask's area. Rejecting it scores IoU 1 and adds nothing
-    to the sums of cIoU; not rejecting it scores 0 and adds U. A target wrongly rejected scores 0: its I is dropped, its U
-    kept.
+    to the sums of cIoU; not rejecting it scores 0 and adds U. A target wrongly rejected scores 0: its I is dropped,
+    its U kept.
     """
     has_target, rejected = np.asarray(has_target, bool), np.asarray(rejected, bool)
     intersection = np.where(rejected, 0, intersection)
