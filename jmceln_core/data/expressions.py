@@ -266,7 +266,9 @@ _SIDE: dict[str, Wordings] = {
         "far left {n}": 3, "{n} on far left": 2, "leftmost {n}": 2, "{n} on the far left": 3, "{n} far left": 1.5,
         "{n} farthest left": 0.4, "{n} all the way to the left": 0.4, "{n} furthest to the left": 0.4,
     },
-    "top": {"top {n}": 4, "{n} on top": 1.5, "{n} at the top": 3, "upper {n}": 1.2, "{n} at top": 0.8, "highest {n}": 0.5},
+    "top": {
+        "top {n}": 4, "{n} on top": 1.5, "{n} at the top": 3, "upper {n}": 1.2, "{n} at top": 0.8, "highest {n}": 0.5,
+    },
     "bottom": {"bottom {n}": 4, "{n} on bottom": 1.5, "{n} at the bottom": 3, "lower {n}": 1.2, "lowest {n}": 0.8},
     "middle": {
         "middle {n}": 5, "{n} in middle": 3, "{n} in the middle": 5, "center {n}": 1.5, "{n} in center": 0.8,
@@ -567,12 +569,16 @@ _RELATIONS = (
         {"{n} left of {a}": 2, "{n} to the left of {a}": 2, "{n} on the left of {a}": 0.6}, 1.5, _left_of, _not_left_of
     ),
     _Relation(
-        {"{n} right of {a}": 2, "{n} to the right of {a}": 2, "{n} on the right of {a}": 0.6}, 1.5, _right_of, _not_right_of
+        {"{n} right of {a}": 2, "{n} to the right of {a}": 2, "{n} on the right of {a}": 0.6},
+        1.5, _right_of, _not_right_of,
     ),
     _Relation({"{n} above {a}": 3, "{n} right above {a}": 0.5, "{n} over {a}": 0.5}, 1.0, _above, _not_above),
     _Relation({"{n} below {a}": 3, "{n} beneath {a}": 0.4}, 1.0, _below, _not_below),
     _Relation(
-        {"{n} next to {a}": 4, "{n} beside {a}": 1.5, "{n} by {a}": 1.5, "{n} near {a}": 1, "{n} right next to {a}": 0.7},
+        {
+            "{n} next to {a}": 4, "{n} beside {a}": 1.5, "{n} by {a}": 1.5, "{n} near {a}": 1,
+            "{n} right next to {a}": 0.7,
+        },
         2.0, _next_to, _far_from,
     ),
     _Relation({"{n} on {a}": 4, "{n} riding {a}": 2}, 3.0, _riding, _apart),
@@ -630,15 +636,15 @@ def _filled(wordings: Wordings, noun: str, anchor: str = "") -> Wordings:
 def _located(
     t: Thing, others: Sequence[Thing], noun: str, *, bare: bool, sure: bool, kind: str | None = None
 ) -> Iterator[_Draft]:
-    """Places, ordinals and sizes that single `t` out. `sure`: `others` are exactly the rivals; otherwise some of them may
-    be none, and only what beats a superset is said. `bare`: the noun may be left out."""
+    """Places, ordinals and sizes that single `t` out. `sure`: `others` are exactly the rivals; otherwise some of
+    them may be none, and only what beats a superset is said. `bare`: the noun may be left out."""
     for side, weight in _sides(t, others):
         if side == "middle" and not sure:
             continue
         yield _Draft(kind or "location", weight, _filled(_SIDE.get(side, {}), noun))
         if bare and others and side in _BARE:
             yield _Draft("location", 0.7 * weight, _BARE[side])
-    for size, weight in _sizes(t, others):
+    for size, weight in _sizes(t, others) if noun not in t.names.wider else ():
         yield _Draft(kind or "size", weight, _filled(_SIZE[size], noun))
     if sure:
         for wordings in _count(t, others):
@@ -688,10 +694,10 @@ def _of_noun(scene: Scene, t: Thing, others: Sequence[Thing], noun: str, bare: b
         sure = all(scene.colour(u) == colour for u in rivals)
         for phrase, often in _coloured(noun, colour, t.category):
             if not rivals:
-                yield _Draft("colour", 4.0 * often if others else 1.5 * often, {phrase: 1.0})
+                yield _Draft("colour", (6.0 if others else 2.0) * often, {phrase: 1.0})
             # redundant but true places are said as well: "red car on the left"
             for draft in _located(t, rivals, phrase, bare=False, sure=sure, kind="combination"):
-                yield _Draft(draft.kind, 0.4 * often * draft.weight, draft.wordings)
+                yield _Draft(draft.kind, 0.5 * often * draft.weight, draft.wordings)
     yield from _related(scene, t, others, noun)
 
 
@@ -703,7 +709,7 @@ def _related(scene: Scene, t: Thing, others: Sequence[Thing], noun: str) -> Iter
             if relation.holds(scene, t, anchor) and all(relation.fails(scene, u, anchor) for u in others):
                 weight = relation.weight * (1.0 if others else 0.4)
                 for article, share in (("the ", 0.7), ("", 0.3)):
-                    yield _Draft("relation", weight * share, _filled(relation.wordings, noun, article + name))
+                    yield _Draft("relation", 1.3 * weight * share, _filled(relation.wordings, noun, article + name))
     for one, two in _between(scene, t, others):
         pair = (
             {f"the two {two}": 2.0, f"{two}": 0.7}
@@ -735,8 +741,8 @@ def _draw(drafts: Sequence[_Draft], rng: np.random.Generator, limit: int) -> lis
 
 
 _COMMANDS = {
-    "pick up": 3.0, "grab": 2.0, "find": 2.0, "show me": 1.5, "get": 1.0, "point at": 1.0, "look at": 1.0, "give me": 1.0,
-    "take": 1.0, "where is": 1.0, "go to": 1.0,
+    "pick up": 3.0, "grab": 2.0, "find": 2.0, "show me": 1.5, "get": 1.0, "point at": 1.0, "look at": 1.0,
+    "give me": 1.0, "take": 1.0, "where is": 1.0, "go to": 1.0,
 }  # fmt: skip
 _NO_ARTICLE = {"left", "right", "top", "bottom", "middle", "center", "far left", "far right"}
 
@@ -757,8 +763,8 @@ def describe(
 ) -> list[Expression]:
     """Sentences that each mean exactly one instance of the picture, at most `limit` for each instance.
 
-    `kind` is category, location, ordinal, size, colour, relation or combination. `articles` is the share that opens with
-    "the", `commands` the share worded as one ("pick up the red cup"). Deterministic for a seeded `rng`. Empty where the
+    `kind` is category, location, ordinal, size, colour, relation or combination. `articles` is the share that opens
+    with "the", `commands` the share worded as one ("pick up the red cup"). Deterministic for a seeded `rng`. Empty where the
     picture's annotation is not complete.
     """
     if not scene.picture.complete:
@@ -794,17 +800,27 @@ def absent(
     here = {noun for t in scene.things for noun in t.names.heard}
     missing = [kind for kind in kinds if not vocabulary.names_of(kind).heard & here]
     if missing:
-        weight = max(sum(d.weight for d in drafts), 1.0) / len(missing)
+        near = {kind: _alike(kind, scene) for kind in missing}
+        weight = max(sum(d.weight for d in drafts), 1.0) / sum(near.values())
         for kind in missing:
             names = {noun: often for noun, often in vocabulary.names_of(kind).said if noun not in here}
             places = {
                 f"{noun} on the {side}": 0.05 * often for noun, often in names.items() for side in ("left", "right")
             }
-            drafts.append(_Draft("absent", weight, names | places))
+            drafts.append(_Draft("absent", weight * near[kind], names | places))
     return [
         Expression(scene.picture.id, (), _spoken(text, rng, articles, 0.04), "absent", "generated")
         for _, text in _draw(drafts, rng, limit)
     ]
+
+
+def _alike(kind: str, scene: Scene) -> float:
+    """How likely the kind is to be looked for here in vain: kinds listed close to one that is there are alike, since
+    COCO lists them by groups (vehicles, animals, cutlery, ...)."""
+    order = vocabulary.known_categories()
+    places = [order.index(t.category) for t in scene.targets if t.category in order]
+    close = kind in order and any(abs(order.index(kind) - place) <= 4 for place in places)
+    return 5.0 if close else 1.0
 
 
 def _misses(scene: Scene) -> Iterator[_Draft]:
