@@ -1,0 +1,61 @@
+# Every target makes the environment first, or finds it ready: tools/bootstrap.py.
+# Variables are given on the command line:  make demo IMAGE=desk.jpg COMMAND="the red mug"
+
+PYTHON ?= python3
+# Folder of the environment.
+VENV = .venv
+# Where ROS 2 comes from: auto (the sourced installation, else wheels), system or wheels.
+ROS = auto
+# The picture, folder or video of `make demo`, and the sentence; without them it shows its own.
+IMAGE =
+COMMAND =
+# More arguments for pytest, for example  make test PYTEST_ARGS="-k letterbox"  or  "-m slow".
+PYTEST_ARGS =
+
+IN_ENV = . "$(abspath $(VENV))/ros_env.sh" &&
+
+.PHONY: help demo test lint format types env clean distclean
+.DEFAULT_GOAL := help
+
+help:
+	@echo 'make demo       camera and segment node over real DDS: commands in, answers and overlays out'
+	@echo '                make demo IMAGE=picture.jpg COMMAND="the red mug" takes your own'
+	@echo 'make test       all tests, those over ROS 2 included; PYTEST_ARGS="..." goes to pytest'
+	@echo 'make lint       ruff: rules and layout'
+	@echo 'make format     let ruff lay out the code and repair what it can'
+	@echo 'make types      mypy on both packages'
+	@echo 'make env        only make the environment ($(VENV)), or bring it up to date'
+	@echo 'make clean      remove what tests, demo and colcon left behind'
+	@echo 'make distclean  remove the environment as well'
+	@echo
+	@echo 'Variables: PYTHON=$(PYTHON) (3.10 to 3.13)  VENV=$(VENV)  ROS=$(ROS) (auto, system, wheels)'
+
+env:
+	@$(PYTHON) tools/bootstrap.py --venv "$(VENV)" --ros "$(ROS)"
+
+# By way of the shell's variables, a sentence with quotes in it stays one argument.
+demo: export DEMO_IMAGE = $(value IMAGE)
+demo: export DEMO_COMMAND = $(value COMMAND)
+demo: env
+	@$(IN_ENV) exec python -m jmceln_ros.demo $${DEMO_IMAGE:+--image "$$DEMO_IMAGE"} \
+		$${DEMO_COMMAND:+--command "$$DEMO_COMMAND"}
+
+# Plugins that happen to be installed (a ROS machine has several) have no say in the tests.
+test: env
+	@$(IN_ENV) JMCELN_REQUIRE_ROS=1 PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 python -m pytest $(PYTEST_ARGS)
+
+lint: env
+	@$(IN_ENV) ruff check . && ruff format --check .
+
+format: env
+	@$(IN_ENV) ruff check --fix . ; ruff format .
+
+types: env
+	@$(IN_ENV) mypy
+
+clean:
+	rm -rf build install log dist *.egg-info demo_output .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find . -path './.venv*' -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf "$(VENV)" "$(VENV).old" "$(VENV).lock"

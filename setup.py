@@ -1,0 +1,26 @@
+"""For `pip install .`: jmceln_core, and jmceln_ros without the messages, which only colcon can make."""
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).resolve().parent
+manifest = ElementTree.parse(ROOT / "package.xml").getroot()
+runtime = (ROOT / "requirements" / "runtime.txt").read_text(encoding="utf-8").splitlines()
+
+setup(
+    name="jmceln",
+    version=manifest.findtext("version"),
+    description="Referring image segmentation for robots: an image and a sentence in, the mask of what was meant out",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE", "NOTICE"],
+    python_requires=">=3.10",
+    install_requires=[line for line in runtime if line and not line.startswith("#")],
+    packages=[*find_packages(include=["jmceln_core*", "jmceln_ros*"]), "jmceln_core._config"],
+    # Presets and bundled weights, where jmceln_core.config looks for them.
+    package_dir={"jmceln_core._config": "config"},
+    package_data={"jmceln_core._config": ["**/*"]},
+)
