@@ -1,0 +1,335 @@
+"""From a picture and a sentence to an answer: `Segmenter.load()`, then `set_image(rgb)`, then `segment(text)`.
+
+The image half of the network runs once per picture and serves any number of sentences; a sentence's text features are
+cached. Coordinates are the picture's own pixels, (u, v) = (column, row), pixel centres at whole numbers.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+import threading
+import time
+import unicodedata
+from collections import OrderedDict
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, NamedTuple, get_args
+
+import cv2
+import numpy as np
+import torch
+
+from jmceln_core import checkpoint
+from jmceln_core.config import DecisionConfig, ModelConfig
+from jmceln_core.geometry import Letterbox
+from jmceln_core.model import JMCELN, ImageFeatures, TextFeatures, build_model
+
+Precision = Literal["fp32", "bf16", "fp16"]
+
+MAX_PIXELS = 100_000_000  # of a picture; the answer takes about 10 bytes a pixel while it is made
+MAX_CHARACTERS = 4096  # of a sentence; far beyond what any text encoder's tokens hold
+_CACHED_SENTENCES = 512
+_SENTENCES_AT_ONCE = 8  # the decoder's memory grows with them
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Status(enum.Enum):
+    """What an answer means for whoever acts on it."""
+
+    FOUND = "found"
+    NOT_PRESENT = "not_present"  # no such thing in the picture: the mask is empty
+    LOW_CONFIDENCE = "low_confidence"  # a mask, but the score is below the configured one
+    AMBIGUOUS = "ambiguous"  # a sure mask over two or more separate things of similar size
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """The answer to one sentence about one picture of H x W pixels."""
+
+    mask: np.ndarray  # (H, W) bool; all false with NOT_PRESENT
+    status: Status
+    score: float  # in [0, 1], see `decide`
+    centroid: tuple[float, float] | None  # (u, v), mean of the mask's pixels; may lie beside a ring or a banana
+    anchor: tuple[float, float] | None  # (u, v), the pixel deepest inside the mask
+    box: tuple[int, int, int, int] | None  # (x, y, w, h) around the mask, in whole pixels
+    area: int  # of the mask, in pixels
+    probability: np.ndarray | None  # (H, W) float32, if asked for
+    seconds: float  # from the sentence to this answer; without the image half
+
+
+class RawAnswer(NamedTuple):
+    """What the network says about one sentence, before any threshold."""
+
+    probability: np.ndarray  # (H, W) float32 at the picture's own size
+    presence: float | None  # probability that the thing is there; None without the head
+    iou: float | None  # predicted IoU of the mask; None without the head
+
+
+class Segmenter:
+    """A network ready to answer.
+
+    `model` is in evaluation mode and moved to `device` by this; `precision` is "fp32", or "bf16" / "fp16" for mixed
+    precision on CUDA (None: fp32). All calls are serialised by one lock and may come from any thread; as there is one
+    current picture, give every camera a Segmenter of its own.
+
+    To answer by other means, override `set_image` and `segment`, or `_see` and `_look_for` to keep the checks and the
+    decision.
+    """
+
+    def __init__(
+        self,
+        model: JMCELN,
+        config: ModelConfig,
+        *,
+        device: str | torch.device | None = None,
+        precision: Precision | None = None,
+    ) -> None:
+        self.device = _device(device)
+        self.precision = _precision(precision, self.device)
+        self.config = config
+        self._model = model.to(self.device).eval()
+        self._texts: OrderedDict[str, TextFeatures] = OrderedDict()
+        self._picture: tuple[Letterbox, ImageFeatures] | None = None
+        self._lock = threading.RLock()
+
+    @classmethod
+    def load(
+        cls,
+        name_or_path: str | Path | None = None,
+        *,
+        device: str | torch.device | None = None,
+        precision: Precision | None = None,
+    ) -> Segmenter:
+        """Load a checkpoint: the bundled one (None), another bundled one by name, or a .safetensors file.
+
+        `device` None is CUDA if there is one, else the CPU. Raises CheckpointError for the checkpoint and ValueError
+        for a device or precision this machine lacks.
+        """
+        device = _device(device)
+        precision = _precision(precision, device)
+        saved = checkpoint.load(name_or_path)
+        model = build_model(saved.config)
+        saved.load_into(model)
+        return cls(model, saved.config, device=device, precision=precision)
+
+    @property
+    def name(self) -> str:
+        """The model's name, from its configuration."""
+        return self.config.name
+
+    def set_image(self, rgb: np.ndarray) -> None:
+        """Take a picture up: (H, W, 3) uint8 RGB of any size up to MAX_PIXELS; the array is not kept.
+
+        Raises ValueError saying how to convert anything else. There is then no current picture: an answer about the
+        one before would pass for one about this.
+        """
+        with self._lock:
+            self._picture = None
+            check_picture(rgb)
+            height, width = rgb.shape[:2]
+            letterbox = Letterbox(height, width, self.config.image_size)
+            self._picture = letterbox, self._see(letterbox.image(rgb))
+
+    def segment(self, text: str, *, probability: bool = False) -> Segmentation:
+        """What `text` refers to in the current picture. `probability`: with the (H, W) map behind the mask.
+
+        The text is normalised (see `normalise_text`); what the tokenizer's length cannot hold is cut off at the end.
+        Words the tokenizer does not know, in any script, get an answer like others, though a poor one. Raises
+        ValueError for a text without content and RuntimeError before the first `set_image`.
+        """
+        return self.segment_all([text], probability=probability)[0]
+
+    def segment_all(self, texts: Sequence[str], *, probability: bool = False) -> list[Segmentation]:
+        """As `segment`, for several sentences about the current picture at once; `seconds` is each one's share."""
+        if isinstance(texts, str):
+            raise ValueError(f"segment_all takes a list of sentences; for the one sentence {texts!r} call segment")
+        sentences = [normalise_text(text) for text in texts]
+        with self._lock:
+            if self._picture is None:
+                raise RuntimeError("there is no picture to look at: call set_image(rgb) before segment(text)")
+            letterbox, features = self._picture
+            answers: list[Segmentation] = []
+            for start in range(0, len(sentences), _SENTENCES_AT_ONCE):
+                begin = time.perf_counter()
+                some = sentences[start : start + _SENTENCES_AT_ONCE]
+                made = [
+                    decide(raw, self.config.decision, probability=probability)
+                    for raw in self._look_for(some, features, letterbox)
+                ]
+                share = (time.perf_counter() - begin) / len(some)
+                answers += [replace(answer, seconds=share) for answer in made]
+            return answers
+
+    @torch.inference_mode()
+    def _see(self, square: np.ndarray) -> ImageFeatures:
+        """The image half on a (S, S, 3) uint8 letterboxed picture."""
+        pixels = torch.from_numpy(square).to(self.device).permute(2, 0, 1)[None].float() / 255
+        with self._autocast():
+            return self._model.encode_image(pixels)
+
+    @torch.inference_mode()
+    def _look_for(self, sentences: list[str], image: ImageFeatures, letterbox: Letterbox) -> list[RawAnswer]:
+        """The sentence half for a few normalised sentences."""
+        with self._autocast():
+            prediction = self._model.decode(image, self._text_features(sentences))
+        logits = prediction.logits.float()
+        if not logits.isfinite().all():
+            raise RuntimeError(
+                f"the network's output is not finite with precision {self.precision!r}: use 'bf16' or 'fp32'"
+            )
+        maps = (logits[:, 1] - logits[:, 0]).sigmoid().cpu().numpy()  # softmax over background and target
+        presence, iou = (
+            [None] * len(maps) if logit is None else logit.float().sigmoid().tolist()
+            for logit in (prediction.presence, prediction.iou)
+        )
+        return [RawAnswer(letterbox.unwarp(m), p, i) for m, p, i in zip(maps, presence, iou, strict=True)]
+
+    def _text_features(self, sentences: list[str]) -> TextFeatures:
+        """From the cache; what is not there is encoded in one batch. The least recently used leave the cache first."""
+        known = {text: self._texts[text] for text in sentences if text in self._texts}
+        if new := [text for text in dict.fromkeys(sentences) if text not in known]:
+            features = self._model.encode_text(new)
+            known |= {text: features.select(slice(i, i + 1)) for i, text in enumerate(new)}
+        for text in sentences:
+            self._texts[text] = known[text]
+            self._texts.move_to_end(text)
+        while len(self._texts) > _CACHED_SENTENCES:
+            self._texts.popitem(last=False)
+        return TextFeatures.stack([known[text] for text in sentences])
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        if self.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.device.type, _DTYPES[self.precision])
+
+
+def decide(raw: RawAnswer, decision: DecisionConfig, *, probability: bool = False) -> Segmentation:
+    """Thresholds: from the network's numbers to an answer (`seconds` is 0).
+
+    The mask is where the probability is above `decision.mask`. The score is the mean probability inside it, or with a
+    presence or IoU head the geometric mean of that and the heads' probabilities; 0 for an empty mask. In this order:
+
+    - NOT_PRESENT if the mask is empty or the presence below `decision.present` (the score stays: it says how nearly);
+    - LOW_CONFIDENCE if the score is below `decision.confident`;
+    - AMBIGUOUS if the mask's second-largest blob (8-connected) has more than `decision.ambiguous` of the largest one's
+      area and the mean probability inside each of the two is at least `decision.confident`;
+    - FOUND otherwise.
+    """
+    mask = raw.probability > decision.mask
+    pixels = mask.view(np.uint8)
+    x, y, w, h = map(int, cv2.boundingRect(pixels))
+    kept = raw.probability if probability else None
+    if w == 0:
+        return Segmentation(mask, Status.NOT_PRESENT, 0.0, None, None, None, 0, kept, 0.0)
+    inside, values = pixels[y : y + h, x : x + w], raw.probability[y : y + h, x : x + w]
+    factors = [cv2.mean(values, inside)[0], *(head for head in (raw.presence, raw.iou) if head is not None)]
+    score = min(1.0, math.prod(factors) ** (1 / len(factors)))
+    if raw.presence is not None and raw.presence < decision.present:
+        return Segmentation(np.zeros_like(mask), Status.NOT_PRESENT, score, None, None, None, 0, kept, 0.0)
+    if score < decision.confident:
+        status = Status.LOW_CONFIDENCE
+    elif _ambiguous(inside, values, decision):
+        status = Status.AMBIGUOUS
+    else:
+        status = Status.FOUND
+    moments = cv2.moments(inside, binaryImage=True)
+    area = int(moments["m00"])
+    centroid = (x + moments["m10"] / area, y + moments["m01"] / area)
+    return Segmentation(mask, status, score, centroid, deepest_point(mask), (x, y, w, h), area, kept, 0.0)
+
+
+def deepest_point(mask: np.ndarray) -> tuple[float, float] | None:
+    """(u, v) of the pixel of a (H, W) bool mask that is farthest from everything outside it; None for an empty mask.
+
+    The picture's border counts as outside. Distances are OpenCV's 5x5 approximation (within about 2 %); among equally
+    deep pixels, as along the middle of a bar, the one nearest to their mean.
+    """
+    pixels = np.ascontiguousarray(mask, bool).view(np.uint8)
+    x, y, w, h = cv2.boundingRect(pixels)
+    if w == 0:
+        return None
+    framed = cv2.copyMakeBorder(pixels[y : y + h, x : x + w], 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+    depth = cv2.distanceTransform(framed, cv2.DIST_L2, cv2.DIST_MASK_5)
+    rows, columns = np.nonzero(depth > depth.max() - 1e-3)
+    nearest = np.hypot(rows - rows.mean(), columns - columns.mean()).argmin()
+    return float(columns[nearest] - 1 + x), float(rows[nearest] - 1 + y)
+
+
+def normalise_text(text: str) -> str:
+    """A sentence as the tokenizers get it: NFKC, control characters gone, runs of white space single spaces.
+
+    Cut to MAX_CHARACTERS. Raises ValueError if it is no string or nothing is left.
+    """
+    if not isinstance(text, str):
+        raise ValueError(f"the sentence must be a string, not {type(text).__name__}")
+    letters = unicodedata.normalize("NFKC", text[:MAX_CHARACTERS])
+    # Categories: Cc control (also new lines: a space), Cf invisible format marks, Cs halves of surrogate pairs, which
+    # no tokenizer can encode.
+    kinds = {"Cc": " ", "Cf": "", "Cs": ""}
+    normalised = " ".join("".join(kinds.get(unicodedata.category(c), c) for c in letters).split())[:MAX_CHARACTERS]
+    if not normalised:
+        raise ValueError(f"the sentence {text[:40]!r} is empty: say what to look for, for example 'the red mug'")
+    return normalised
+
+
+def check_picture(rgb: np.ndarray) -> None:
+    """Raises ValueError, with the remedy, unless this is a (H, W, 3) uint8 array of 1 to MAX_PIXELS pixels."""
+    if not isinstance(rgb, np.ndarray):
+        raise ValueError(f"the picture must be a numpy array, not {type(rgb).__name__}: convert with numpy.asarray")
+    if rgb.ndim == 2 or (rgb.ndim == 3 and rgb.shape[2] == 1):
+        raise ValueError(f"the picture is grey {rgb.shape}: convert with cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)")
+    if rgb.ndim == 3 and rgb.shape[2] == 4:
+        raise ValueError(
+            f"the picture has four channels {rgb.shape}: convert with cv2.cvtColor(image, cv2.COLOR_BGRA2RGB)"
+        )
+    if rgb.ndim != 3 or rgb.shape[2] != 3:
+        raise ValueError(f"the picture must have the shape (height, width, 3), not {rgb.shape}")
+    if rgb.dtype != np.uint8:
+        raise ValueError(
+            f"the picture must be uint8 with values 0 to 255, not {rgb.dtype}: "
+            "for values from 0 to 1, (image * 255).round().astype(numpy.uint8)"
+        )
+    pixels = rgb.shape[0] * rgb.shape[1]
+    if pixels == 0:
+        raise ValueError(f"the picture has no pixels {rgb.shape}: was it read or cropped correctly?")
+    if pixels > MAX_PIXELS:
+        raise ValueError(f"the picture has {pixels} pixels, more than {MAX_PIXELS}: shrink it with cv2.resize")
+
+
+def _ambiguous(pixels: np.ndarray, probability: np.ndarray, decision: DecisionConfig) -> bool:
+    """Whether two separate blobs could each be the thing meant; (h, w) uint8 mask and its float32 probabilities."""
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(pixels, connectivity=8)
+    areas = stats[1:, cv2.CC_STAT_AREA]  # 0 is the background
+    if len(areas) < 2:
+        return False
+    second, largest = np.argsort(areas, kind="stable")[-2:]
+    if areas[second] <= decision.ambiguous * areas[largest]:
+        return False
+    return all(probability[labels == blob + 1].mean() >= decision.confident for blob in (second, largest))
+
+
+def _device(device: str | torch.device | None) -> torch.device:
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(device)
+    except RuntimeError:
+        raise ValueError(f"device={device!r}: no such device; use 'cpu', 'cuda' or 'cuda:1'") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device={str(device)!r}: PyTorch sees {torch.cuda.device_count()} CUDA devices; use 'cpu'")
+    return device
+
+
+def _precision(precision: Precision | None, device: torch.device) -> Precision:
+    if precision is None or precision == "fp32":
+        return "fp32"
+    if precision not in get_args(Precision):
+        raise ValueError(f"precision={precision!r}: must be one of {', '.join(get_args(Precision))}")
+    if device.type != "cuda":
+        raise ValueError(f"precision={precision!r} needs a CUDA device, not {device.type}: use 'fp32'")
+    if precision == "bf16" and not torch.cuda.is_bf16_supported():
+        raise ValueError("precision='bf16': this GPU cannot compute in it; use 'fp16' or 'fp32'")
+    return precision
