@@ -1,0 +1,127 @@
+"""Ask one sentence about one picture:
+
+    python -m jmceln_core.predict IMAGE "the red mug" --out overlay.png
+
+prints the answer; with --json as one JSON object and nothing else on standard output: status, score, centroid [u, v],
+anchor [u, v], box [x, y, w, h], area in pixels, and seconds for the picture and the sentence together, without loading
+the model. What is not there is null. Exit status 0 for every answer, 2 for bad input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+import cv2
+import numpy as np
+
+from jmceln_core import overlay
+from jmceln_core.checkpoint import CheckpointError
+from jmceln_core.segmenter import Precision, Segmentation, Segmenter
+
+
+def read_picture(path: Path) -> np.ndarray:
+    """(H, W, 3) uint8 RGB, upright as the file's EXIF says. Raises ValueError naming a file that is no picture."""
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    try:
+        bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    except cv2.error as error:
+        raise ValueError(f"{path}: not a picture that can be read ({error.err})") from None
+    if bgr is None:
+        raise ValueError(f"{path}: not a picture that can be read; convert it to PNG or JPEG")
+    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+
+
+def check_writable(path: Path) -> None:
+    """Raises ValueError unless a picture can be written to `path`: a known suffix in a folder that exists."""
+    if not cv2.haveImageWriter(str(path)):
+        raise ValueError(f"{path}: pictures cannot be written with that suffix; use .png or .jpg")
+    if not path.parent.is_dir():
+        raise ValueError(f"{path}: the folder {path.parent} does not exist")
+
+
+def write_picture(path: Path, rgb: np.ndarray) -> None:
+    """Write (H, W, 3) uint8 RGB. Raises ValueError naming the file if it cannot be written."""
+    if not cv2.imwrite(str(path), cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)):
+        raise ValueError(f"{path}: cannot be written; is the folder writable?")
+
+
+def predict(segmenter: Segmenter, rgb: np.ndarray, text: str) -> Segmentation:
+    """The answer about an (H, W, 3) uint8 RGB picture; its `seconds` include the image half."""
+    begin = time.perf_counter()
+    segmenter.set_image(rgb)
+    answer = segmenter.segment(text)
+    return replace(answer, seconds=time.perf_counter() - begin)
+
+
+def as_json(answer: Segmentation) -> dict[str, Any]:
+    """The fields of the module's docstring, ready for json."""
+    return {
+        "status": answer.status.value,
+        "score": answer.score,
+        "centroid": answer.centroid,
+        "anchor": answer.anchor,
+        "box": answer.box,
+        "area": answer.area,
+        "seconds": answer.seconds,
+    }
+
+
+def as_text(answer: Segmentation) -> str:
+    """The same in a line for people."""
+    parts = [f"{answer.status.value}, score {answer.score:.2f}"]
+    if answer.centroid and answer.anchor and answer.box:
+        x, y, w, h = answer.box
+        parts += [
+            "centroid ({:.1f}, {:.1f})".format(*answer.centroid),
+            "anchor ({:.0f}, {:.0f})".format(*answer.anchor),
+            f"box {w}x{h} at ({x}, {y})",
+            f"{answer.area} pixels",
+        ]
+    return ", ".join([*parts, f"{answer.seconds:.2f} s"])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m jmceln_core.predict", description="Find in a picture what a sentence refers to."
+    )
+    parser.add_argument("image", type=Path, metavar="IMAGE", help="a picture file")
+    parser.add_argument("text", metavar="SENTENCE", help='what to find, for example "the mug left of the plate"')
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the picture with the answer drawn into it")
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    parser.add_argument("--model", help="a .safetensors file or the name of a bundled model (default: bundled)")
+    parser.add_argument("--device", help="for example cpu or cuda (default: a GPU if there is one)")
+    parser.add_argument("--precision", choices=get_args(Precision), help="bf16 and fp16 need a GPU (default: fp32)")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Answer as the command line says; returns the exit status."""
+    args = _parser().parse_args(arguments)
+    try:
+        # Whatever a library prints meanwhile must not spoil the JSON.
+        with contextlib.redirect_stdout(sys.stderr):
+            if args.out:
+                check_writable(args.out)
+            rgb = read_picture(args.image)
+            segmenter = Segmenter.load(args.model, device=args.device, precision=args.precision)
+            answer = predict(segmenter, rgb, args.text)
+            if args.out:
+                write_picture(args.out, overlay.draw(rgb, answer, args.text))
+    except (CheckpointError, ValueError) as error:
+        print(f"predict: {error}", file=sys.stderr)
+        return 2
+    print(json.dumps(as_json(answer)) if args.json else as_text(answer))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
