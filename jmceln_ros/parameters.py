@@ -55,7 +55,9 @@ class SegmentSettings:
     autostart: bool = parameter(True, "Configure and activate at start; false leaves that to a lifecycle manager.")
     model: str = parameter("", "Name of a bundled model or path of a checkpoint; empty is the bundled model.")
     device: str = parameter("", "Where the model runs: cpu, cuda, cuda:1 ...; empty is the GPU if there is one.")
-    precision: str = parameter("", "Number format of the model, for example fp32 or fp16; empty is the device's best.")
+    precision: str = parameter(
+        "", "Number format of the model; empty is fp32, the others need a GPU.", choices=("", "fp32", "bf16", "fp16")
+    )
     mode: str = parameter(
         "track",
         "track answers every frame for the command in force, once answers one frame for each command.",
@@ -95,7 +97,7 @@ def check(kind: type[Any], values: dict[str, Any]) -> str:
             continue
         value, meta = values[spec.name], spec.metadata
         if meta["choices"] and value not in meta["choices"]:
-            return f"{spec.name} is {value!r}; choose one of {', '.join(meta['choices'])}"
+            return f"{spec.name} is {value!r}; choose one of {', '.join(map(repr, meta['choices']))}"
         if meta["low"] is not None and not meta["low"] <= value <= meta["high"]:
             return f"{spec.name} is {value}; it must lie in [{meta['low']}, {meta['high']}]"
     return ""
@@ -110,7 +112,7 @@ def declare(node: Node, kind: type[Settings]) -> Settings:
         meta = spec.metadata
         descriptor = ParameterDescriptor(description=meta["description"], dynamic_typing=meta["any_type"])
         if meta["choices"]:
-            descriptor.additional_constraints = "one of " + ", ".join(meta["choices"])
+            descriptor.additional_constraints = "one of " + ", ".join(map(repr, meta["choices"]))
         if meta["low"] is not None and isinstance(spec.default, float):
             descriptor.floating_point_range = [FloatingPointRange(from_value=meta["low"], to_value=meta["high"])]
         elif meta["low"] is not None:
@@ -127,7 +129,11 @@ def table(kind: type[Any]) -> str:
     lines = ["| parameter | type | default | range | changes | meaning |", "|---|---|---|---|---|---|"]
     for spec in fields(kind):
         meta = spec.metadata
-        allowed = ", ".join(meta["choices"]) if meta["low"] is None else f"{meta['low']:g} to {meta['high']:g}"
+        allowed = (
+            ", ".join(c or "(empty)" for c in meta["choices"])
+            if meta["low"] is None
+            else f"{meta['low']:g} to {meta['high']:g}"
+        )
         when = "at once" if meta["live"] else "at configure"
         lines.append(
             f"| `{spec.name}` | {type(spec.default).__name__} | `{json.dumps(spec.default)}` | {allowed} | {when} | "

@@ -1,0 +1,148 @@
+"""What the ROS tests share: a domain of their own, and a probe that plays camera, person and robot."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rclpy
+from jmceln_ros.msg import Target
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from sensor_msgs.msg import Image
+from std_msgs.msg import String
+
+from jmceln_ros import qos
+from jmceln_ros.images import fill_image
+from jmceln_ros.processes import isolate
+
+isolate(1 + os.getpid() % 100)
+
+COLOUR_NODE = [sys.executable, str(Path(__file__).with_name("ros_colour_node.py"))]
+START_TIMEOUT = 60.0  # seconds for a process to come up: importing torch on a busy machine
+TIMEOUT = 20.0
+
+
+class Probe(Node):
+    """Publishes images and commands, keeps every Target, mask, overlay and camera image it receives."""
+
+    def __init__(self, context: rclpy.Context, namespace: str = "", command: str = "/command") -> None:
+        super().__init__("probe", context=context, namespace=namespace)
+        self._executor = SingleThreadedExecutor(context=context)
+        self._executor.add_node(self)
+        self.camera = self.create_publisher(Image, "image", qos.IMAGE_OUTPUT)
+        self.person = self.create_publisher(String, command, qos.COMMAND)
+        self.targets: list[Target] = []
+        self.ages: list[float] = []  # seconds from each target's image stamp to its arrival here
+        self.masks: list[Image] = []
+        self.overlays: list[Image] = []
+        self.active: list[str] = []
+        self.images: list[Image] = []
+        self.create_subscription(Target, "segment_node/target", self._on_target, qos.RESULT)
+        self.create_subscription(Image, "segment_node/mask", self.masks.append, qos.RESULT)
+        self.create_subscription(String, "segment_node/active_command", self._on_active, qos.STATE)
+        self._count = 0
+
+    def _on_target(self, message: Target) -> None:
+        self.targets.append(message)
+        stamp = message.header.stamp
+        self.ages.append(self.get_clock().now().nanoseconds * 1e-9 - stamp.sec - stamp.nanosec * 1e-9)
+
+    def _on_active(self, message: String) -> None:
+        self.active.append(message.data)
+
+    def forget(self) -> None:
+        """Empties what was received."""
+        for received in (self.targets, self.ages, self.masks, self.overlays, self.images):
+            received.clear()
+
+    def watch_overlay(self) -> None:
+        """Subscribes to the overlay, which is drawn only then."""
+        self.create_subscription(Image, "segment_node/overlay", self.overlays.append, qos.RESULT)
+
+    def watch_images(self) -> None:
+        """Subscribes to the camera topic."""
+        self.create_subscription(Image, "image", self.images.append, qos.IMAGE_INPUT)
+
+    def until(self, ready: Callable[[], Any], timeout: float = TIMEOUT, *, every: float = 0.0, do: Any = None) -> Any:
+        """Spins until `ready()` is truthy and returns that; calls `do()` at the start and each `every` seconds."""
+        deadline = time.monotonic() + timeout
+        due = 0.0
+        while time.monotonic() < deadline:
+            if do is not None and time.monotonic() >= due:
+                do()
+                due = time.monotonic() + (every or timeout)
+            if result := ready():
+                return result
+            self._executor.spin_once(timeout_sec=0.02)
+        raise AssertionError(f"not within {timeout} s")
+
+    def spin(self, seconds: float) -> None:
+        """Receives for a while."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self._executor.spin_once(timeout_sec=0.02)
+
+    def connected(self) -> bool:
+        """Whether segment_node is active and every topic is matched in both directions."""
+        return bool(
+            self.camera.get_subscription_count()
+            and self.person.get_subscription_count()
+            and self.count_publishers("segment_node/target")
+        )
+
+    def image(self, pixels: np.ndarray, encoding: str = "rgb8", frame_id: str = "") -> Image:
+        """An image message stamped now; a frame id of its own if none is given."""
+        self._count += 1
+        message = Image()
+        message.header.stamp = self.get_clock().now().to_msg()
+        message.header.frame_id = frame_id or f"frame_{self._count}"
+        fill_image(message, pixels, encoding)
+        return message
+
+    def command(self, text: str) -> None:
+        """Sends a command and waits until the node has it."""
+        self.active.clear()
+        self.person.publish(String(data=text))
+        self.until(lambda: text in self.active)
+
+    def show(self, message: Image, *, timeout: float = TIMEOUT) -> Target:
+        """Publishes an image, as often as needed (image transport is best effort), and returns its Target."""
+        return self.until(
+            lambda: next((t for t in self.targets if t.header == message.header), None),
+            timeout,
+            every=1.0,
+            do=lambda: self.camera.publish(message),
+        )
+
+
+@contextmanager
+def probing(namespace: str = "", command: str = "/command") -> Iterator[Probe]:
+    """A probe with a context of its own."""
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    probe = Probe(context, namespace, command)
+    try:
+        yield probe
+    finally:
+        probe.destroy_node()
+        rclpy.shutdown(context=context)
+
+
+def patches() -> np.ndarray:
+    """(48, 64, 3) uint8 RGB: a red patch at the left, a blue one at the right, grey elsewhere."""
+    picture = np.full((48, 64, 3), 90, np.uint8)
+    picture[10:20, 5:25] = (220, 20, 30)
+    picture[30:40, 40:60] = (10, 40, 210)
+    return picture
+
+
+def mask_of(message: Image) -> np.ndarray:
+    """(H, W) uint8 of a mono8 message."""
+    return np.frombuffer(message.data, np.uint8).reshape(message.height, message.width)
