@@ -359,9 +359,10 @@ def _in_column(things: Sequence[Thing]) -> bool:
     return max(t.cx for t in things) - min(t.cx for t in things) < 0.9 * mean and min(areas) > 0.1 * max(areas)
 
 
-def _sides(t: Thing, others: Sequence[Thing]) -> Iterator[tuple[str, float]]:
+def _sides(t: Thing, others: Sequence[Thing], *, aspect: float, sure: bool) -> Iterator[tuple[str, float]]:
     """The places that single `t` out among it and `others`, with weights. `others` may be empty: then a place is said
-    only where the thing plainly is there."""
+    only where the thing plainly is there. `aspect`: the picture's width over its height. `sure`: the others are rivals
+    indeed."""
     crowd = len(others) + 1
     for side, beats, here in (
         ("left", _clear_left, t.cx),
@@ -371,7 +372,7 @@ def _sides(t: Thing, others: Sequence[Thing]) -> Iterator[tuple[str, float]]:
     ):
         if not all(beats(t, u) for u in others):
             continue
-        limit = 0.33 if crowd == 1 else 0.58 if crowd == 2 else 0.5
+        limit = 0.33 if crowd == 1 else 0.58 if crowd == 2 and sure else 0.5
         if here < limit:
             yield side, (4.0 if side in ("left", "right") else 1.3) * (0.5 if crowd == 1 else 1.0)
         if side in ("left", "right") and (crowd > 2 or here < 0.2):
@@ -388,15 +389,16 @@ def _sides(t: Thing, others: Sequence[Thing]) -> Iterator[tuple[str, float]]:
                 edge_y = t.y0 if v == "top" else 1 - t.y1
                 if max(edge_x, edge_y) < 0.03 and max(x, y) < 0.3:
                     yield f"{v} {h} corner", 1.2
-    if crowd in (3, 5) and _in_row([t, *others]):
-        left = sum(_clear_left(u, t) for u in others)
-        right = sum(_clear_right(u, t) for u in others)
-        if left == right == crowd // 2 and 0.25 < t.cx < 0.75:
-            yield "middle", 4.0
-    elif crowd == 3 and _in_column([t, *others]):
-        above, below = (sum(clear(u, t) for u in others) for clear in (_clear_above, _clear_below))
-        if above == below == 1:
-            yield "middle", 2.5
+    if crowd not in (3, 5) or not sure:
+        return
+    wide = aspect * (max(u.cx for u in (t, *others)) - min(u.cx for u in (t, *others)))
+    high = max(u.cy for u in (t, *others)) - min(u.cy for u in (t, *others))
+    for clear, after, fits, weight in (
+        (_clear_left, _clear_right, _in_row([t, *others]) and wide > 2.5 * high and 0.25 < t.cx < 0.75, 4.0),
+        (_clear_above, _clear_below, _in_column([t, *others]) and high > 2.5 * wide, 2.5),
+    ):
+        if fits and sum(clear(u, t) for u in others) == sum(after(u, t) for u in others) == crowd // 2:
+            yield "middle", weight
 
 
 def _count(t: Thing, others: Sequence[Thing]) -> Iterator[Wordings]:
@@ -541,11 +543,11 @@ def _in_bowl(s: Scene, t: Thing, a: Thing) -> bool:
 
 
 def _not_left_of(s: Scene, t: Thing, a: Thing) -> bool:
-    return t.cx > a.cx - 0.01 or t.cx > a.x1
+    return t.cx > a.cx
 
 
 def _not_right_of(s: Scene, t: Thing, a: Thing) -> bool:
-    return t.cx < a.cx + 0.01
+    return t.cx < a.cx
 
 
 def _elsewhere(s: Scene, t: Thing, a: Thing) -> bool:
@@ -553,11 +555,11 @@ def _elsewhere(s: Scene, t: Thing, a: Thing) -> bool:
 
 
 def _not_above(s: Scene, t: Thing, a: Thing) -> bool:
-    return t.cy > a.cy - 0.01 or (_overlap(t.x0, t.x1, a.x0, a.x1) == 0 and s.distance(t, a) > 0.15)
+    return t.cy > a.cy or (_overlap(t.x0, t.x1, a.x0, a.x1) == 0 and s.distance(t, a) > 0.15)
 
 
 def _not_below(s: Scene, t: Thing, a: Thing) -> bool:
-    return t.cy < a.cy + 0.01 or (_overlap(t.x0, t.x1, a.x0, a.x1) == 0 and s.distance(t, a) > 0.15)
+    return t.cy < a.cy or (_overlap(t.x0, t.x1, a.x0, a.x1) == 0 and s.distance(t, a) > 0.15)
 
 
 def _apart(s: Scene, t: Thing, a: Thing) -> bool:
@@ -634,13 +636,19 @@ def _filled(wordings: Wordings, noun: str, anchor: str = "") -> Wordings:
 
 
 def _located(
-    t: Thing, others: Sequence[Thing], noun: str, *, bare: bool, sure: bool, kind: str | None = None
+    scene: Scene,
+    t: Thing,
+    others: Sequence[Thing],
+    noun: str,
+    *,
+    bare: bool,
+    sure: bool,
+    kind: str | None = None,
 ) -> Iterator[_Draft]:
     """Places, ordinals and sizes that single `t` out. `sure`: `others` are exactly the rivals; otherwise some of
     them may be none, and only what beats a superset is said. `bare`: the noun may be left out."""
-    for side, weight in _sides(t, others):
-        if side == "middle" and not sure:
-            continue
+    aspect = scene.picture.width / scene.picture.height
+    for side, weight in _sides(t, others, aspect=aspect, sure=sure):
         yield _Draft(kind or "location", weight, _filled(_SIDE.get(side, {}), noun))
         if bare and others and side in _BARE:
             yield _Draft("location", 0.7 * weight, _BARE[side])
@@ -678,25 +686,28 @@ def _drafts(scene: Scene, t: Thing) -> Iterator[_Draft]:
         if any(u.instance.crowd for u in heard):
             continue
         others = scene.distinct([u for u in heard if u is not t])
-        smallest = min(u.area for u in heard)
-        bare = noun != "one" and all(u in heard or u.area < min(0.25 * smallest, 0.01) for u in scene.things)
-        for draft in _of_noun(scene, t, others, noun, bare):
+        bare = noun != "one" and all(u in heard or u.area < SMALLEST_SHARE for u in scene.things)
+        exact = noun == "one" or all(u.names.says(noun) for u in heard)
+        for draft in _of_noun(scene, t, others, noun, bare=bare, exact=exact):
             yield _Draft(draft.kind, draft.weight * weight / total, draft.wordings)
 
 
-def _of_noun(scene: Scene, t: Thing, others: Sequence[Thing], noun: str, bare: bool) -> Iterator[_Draft]:
+def _of_noun(
+    scene: Scene, t: Thing, others: Sequence[Thing], noun: str, *, bare: bool, exact: bool
+) -> Iterator[_Draft]:
+    """`exact`: the noun is surely true of all the others too, so that they can be counted."""
     if not others:
         yield _Draft("category", 4.0, {noun: 1.0})
     kind = None if others else "combination"
-    yield from _located(t, others, noun, bare=bare, sure=True, kind=kind)
+    yield from _located(scene, t, others, noun, bare=bare, sure=exact, kind=kind)
     if colour := scene.colour(t):
         rivals = [u for u in others if scene.may_be(u, colour)]
-        sure = all(scene.colour(u) == colour for u in rivals)
+        sure = exact and all(scene.colour(u) == colour for u in rivals)
         for phrase, often in _coloured(noun, colour, t.category):
             if not rivals:
                 yield _Draft("colour", (6.0 if others else 2.0) * often, {phrase: 1.0})
             # redundant but true places are said as well: "red car on the left"
-            for draft in _located(t, rivals, phrase, bare=False, sure=sure, kind="combination"):
+            for draft in _located(scene, t, rivals, phrase, bare=False, sure=sure, kind="combination"):
                 yield _Draft(draft.kind, 0.5 * often * draft.weight, draft.wordings)
     yield from _related(scene, t, others, noun)
 
@@ -871,7 +882,7 @@ def plurals(scene: Scene, rng: np.random.Generator, *, limit: int = 3, articles:
     for category in dict.fromkeys(t.category for t in scene.targets):
         for noun, weight in vocabulary.names_of(category).said[:3]:
             heard = scene.heard_as(noun)
-            if not 2 <= len(heard) <= 8 or not all(u in scene.targets for u in heard):
+            if not 2 <= len(heard) <= 8 or not all(u in scene.targets and u.names.says(noun) for u in heard):
                 continue
             often = weight / vocabulary.names_of(category).said[0][1]
             several = vocabulary.plural(noun)

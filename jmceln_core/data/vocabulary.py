@@ -165,6 +165,10 @@ class Names:
     wider: tuple[str, ...]
     heard: frozenset[str]
 
+    def says(self, name: str) -> bool:
+        """Whether the name is surely true of the category."""
+        return name in self.wider or any(name == said for said, _ in self.said)
+
 
 @lru_cache(maxsize=4096)
 def names_of(category: str) -> Names:
