@@ -220,3 +220,61 @@ def load_model_config(name_or_path: str | Path, overrides: Iterable[str] = ()) -
             known = sorted(p.stem for p in resource("model/paper.yaml").parent.glob("*.yaml"))
             raise ConfigError(f"no model preset {text!r}; the presets are {', '.join(known)}") from None
     return from_dict(ModelConfig, apply_overrides(read_yaml(path), overrides))
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What to train on."""
+
+    root: Path = Path(".")  # folder that holds the sources
+    sources: tuple[str, ...] = ()  # FOLDER/SPLIT below root, read by `read_coco`
+    validation: int = 40  # pictures of the first source kept out of training, to watch and to choose thresholds on
+    generated: int = 3  # rule-made sentences drawn for each instance
+    absent: int = 3  # rule-made near misses drawn for each picture (training of the presence head)
+    plurals: int = 2  # rule-made sentences about several instances drawn for each picture
+    views: int = 1  # cached views of each picture, the plain one included (data/views.py)
+    mirror: float = 0.5  # share of views whose features are mirrored, with mirrored words
+    written: float = 0.65  # share of a picture's drawn sentences that are written ones
+    absent_share: float = 0.1  # share of a picture's drawn sentences that match nothing in it
+    cache: Path = Path("features")  # folder of the frozen encoders' features
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """How long and how fast."""
+
+    steps: int = 2500  # optimiser steps
+    images: int = 4  # pictures in a step
+    sentences: int = 10  # sentences of each picture in a step, sharing its image half
+    dense: int = 3  # of these, how many go through the dense stages and the mask head
+    lr: float = 6e-4  # AdamW, peak
+    weight_decay: float = 0.02  # not on norms, biases and other vectors
+    warmup: int = 100  # steps of linear warm-up; cosine to zero afterwards
+    clip: float = 1.0  # largest norm of the gradient
+    ema: float = 0.998  # decay of the averaged weights, which are what is validated and kept
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights of the terms; 0 leaves a term out."""
+
+    cross_entropy: float = 2.0  # of the mask's two classes
+    dice: float = 1.0  # of the mask
+    coarse: float = 0.5  # cross-entropy + Dice of every stage's coarse mask, mean over stages
+    contrast: float = 0.5  # which of the picture's instances: softmax over pooled coarse logits, mean over stages
+    presence: float = 0.25  # binary cross-entropy
+    iou: float = 0.1  # binary cross-entropy against the IoU the mask has now
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything a training run depends on."""
+
+    model: str = "bundled"  # preset or YAML file
+    model_overrides: tuple[str, ...] = ()  # "field=value" on top of it
+    data: DataConfig = field(default_factory=DataConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    validate_every: int = 250  # steps between validations, checkpoints and lines of metrics.jsonl
+    threads: int = 0  # PyTorch's threads; 0 leaves its own choice

@@ -43,8 +43,13 @@ class Instance:
     crowd: bool = False
 
     def mask(self, height: int, width: int) -> np.ndarray:
-        """(H, W) bool mask at the picture's own size."""
+        """(H, W) bool mask at the picture's own size; of an instance with a box alone (crowd regions), the box."""
         rle = self.segmentation
+        if not rle:
+            x, y, w, h = self.box
+            filled = np.zeros((height, width), bool)
+            filled[max(0, round(y)) : round(y + h), max(0, round(x)) : round(x + w)] = True
+            return filled
         if isinstance(rle, list):
             rle = coco_mask.merge(coco_mask.frPyObjects(rle, height, width))
         elif isinstance(rle["counts"], list):
@@ -177,7 +182,9 @@ def read_coco(root: str | Path, split: str) -> GroundingData:
         known = {(p.id, i.id) for p in pictures.values() for i in p.instances}
         for e in expressions:
             if e.picture_id not in pictures:
-                raise DataError(f"{root}: the sentence {e.text!r} is about picture {e.picture_id}, not in {source.name}")
+                raise DataError(
+                    f"{root}: the sentence {e.text!r} is about picture {e.picture_id}, not in {source.name}"
+                )
             for target in e.targets:
                 if (e.picture_id, target) not in known:
                     raise DataError(f"{root}: the sentence {e.text!r} means annotation {target}, not in {source.name}")
