@@ -25,7 +25,7 @@ from jmceln_ros.processes import isolate
 isolate(1 + os.getpid() % 100)
 
 COLOUR_NODE = [sys.executable, str(Path(__file__).with_name("ros_colour_node.py"))]
-START_TIMEOUT = 60.0  # seconds for a process to come up: importing torch on a busy machine
+START_TIMEOUT = 180.0  # seconds for a process to come up: importing torch on a busy machine
 TIMEOUT = 20.0
 
 

@@ -119,6 +119,12 @@ def test_iou_exactly_at_a_threshold(threshold):
     assert metrics.precision_at(intersection + 1, union, threshold, CRIS).value == 1
 
 
+def test_cris_adds_its_epsilon_to_the_union():
+    one = np.array([1])
+    assert metrics.mean_iou(one, one, LAVT).value == 1
+    assert metrics.mean_iou(one, one, CRIS).value == pytest.approx(1 / (1 + 1e-6), abs=1e-12)
+
+
 def test_two_empty_masks_score_zero_not_nan():
     for protocol in PROTOCOLS.values():
         assert metrics.mean_iou(np.array([0]), np.array([0]), protocol).value == 0

@@ -105,12 +105,18 @@ class GroundingBatches:
         self.data, self.pools, self.config = data, pools, config
         self.images, self.sentences, self.seed = images, sentences, seed
         self.image_size, self.mask_size = image_size, mask_size
-        self.ids = sorted(k for k, p in pools.items() if p.written or p.generated)
+        # a picture with many written sentences comes up more than once an epoch
+        self.ids = [
+            k
+            for k, p in sorted(pools.items())
+            if p.written or p.generated
+            for _ in range(max(1, round(len(p.written) / sentences)))
+        ]
         self._masks: dict[tuple[int, int], np.ndarray] = {}
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps in which every picture is seen once."""
+        """Steps of one pass over the pictures."""
         return len(self.ids) // self.images
 
     def texts(self) -> set[str]:

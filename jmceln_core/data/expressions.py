@@ -301,19 +301,19 @@ for _name in [name for name in _SIDE if "left" in name]:
     _SIDE[_name.replace("left", "right")] = _mirrored(_SIDE[_name])
 # The bare side, for when everything that could be meant is of one kind.
 _BARE: dict[str, Wordings] = {
-    side: {side: 2, f"{side} one": 3, f"the {side} one": 1, f"the one on the {side}": 1.5, f"one on {side}": 0.5}
+    side: {side: 2, f"{side} one": 4, f"one on the {side}": 1.5, f"one on {side}": 0.5}
     for side in ("left", "right", "far left", "far right")
 } | {
-    "top": {"top": 1, "top one": 3, "the one on top": 1, "the one at the top": 1},
-    "bottom": {"bottom": 1, "bottom one": 3, "the one at the bottom": 1},
-    "middle": {"middle": 2, "middle one": 3, "the one in the middle": 2, "center one": 0.7, "center": 0.5},
+    "top": {"top": 1, "top one": 3, "one on top": 1, "one at the top": 1},
+    "bottom": {"bottom": 1, "bottom one": 3, "one at the bottom": 1},
+    "middle": {"middle": 2, "middle one": 3, "one in the middle": 2, "center one": 0.7, "center": 0.5},
 }
 for _v in ("top", "bottom"):
     for _h in ("left", "right"):
-        _BARE[f"{_v} {_h}"] = {f"{_v} {_h}": 2, f"{_v} {_h} one": 2, f"the one on the {_v} {_h}": 1}
+        _BARE[f"{_v} {_h}"] = {f"{_v} {_h}": 2, f"{_v} {_h} one": 2, f"one on the {_v} {_h}": 1}
 
 _SIZE: dict[str, Wordings] = {
-    "biggest": {"biggest {n}": 3, "largest {n}": 2.5, "big {n}": 2, "the largest {n}": 1},
+    "biggest": {"biggest {n}": 3, "largest {n}": 2.5, "big {n}": 2},
     "bigger": {"bigger {n}": 3, "larger {n}": 2.5, "big {n}": 2.5, "large {n}": 1},
     "smallest": {"smallest {n}": 3, "small {n}": 2, "little {n}": 0.8, "tiny {n}": 0.3},
     "smaller": {"smaller {n}": 4, "small {n}": 2.5, "little {n}": 0.8},

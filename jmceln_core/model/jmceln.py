@@ -117,8 +117,8 @@ class JMCELN(nn.Module):
             for i in range(stages if cascade else 0)
         )
         self.queries = nn.Parameter(torch.randn(queries, channels)) if cascade else None  # q^0
-        self.to_words = nn.Linear(text_encoder.channels, channels) if words and cascade else None
-        self.to_query = nn.Linear(text_encoder.sentence_channels, channels) if cascade and not in_neck else None
+        self.to_words = _projection(text_encoder.channels, channels) if words and cascade else None
+        self.to_query = _projection(text_encoder.sentence_channels, channels) if cascade and not in_neck else None
         self.coarse = CoarseMask(channels) if deep_supervision and cascade else None
         self.prompt = nn.Parameter(0.02 * torch.randn(channels)) if mask_prompt else None
         self.head = MaskHead(channels, head_channels, fine_channels=c2 if fine_skip else None, norm=norm)
@@ -228,6 +228,11 @@ class JMCELN(nn.Module):
     ) -> Prediction:
         """Both halves, from pixels and token ids."""
         return self.decode(self.encode_image(image_B3SS, trunk), self.text_encoder.encode(tokens_NL, mask_NL))
+
+
+def _projection(in_channels: int, channels: int) -> nn.Sequential:
+    """Text features to C; the layer norm makes encoders of any scale start alike."""
+    return nn.Sequential(nn.LayerNorm(in_channels), nn.Linear(in_channels, channels))
 
 
 def build_model(config: ModelConfig, *, pretrained: bool = False) -> JMCELN:

@@ -140,7 +140,7 @@ class Trainer:
         pointing: the share whose most probable pixel lies in the target."""
         model = self.average.model
         ious, hits, present = [], [], []
-        for picture_id in self.validation.ids:
+        for picture_id in sorted(self.validation.pools):
             pool = self.validation.pools[picture_id]
             some = pool.written[:: max(1, len(pool.written) // VALIDATION_SENTENCES)][:VALIDATION_SENTENCES]
             some = some + pool.absent[:2]
