@@ -230,9 +230,9 @@ def test_bootstrap_is_seeded_and_ignores_the_order_of_samples():
 def test_bootstrap_covers_the_truth():
     """About 95 % of the intervals hold the true mean where samples of a group are alike; sample-wise ones would not."""
     rng = np.random.default_rng(0)
-    groups, each, truth = 60, 10, 0.4
+    groups, each, truth = 60, 6, 0.4
     by_group = by_sample = 0
-    trials = 300
+    trials = 200
     for trial in range(trials):
         shared = np.repeat(rng.beta(2, 3, groups), each)  # mean 2 / (2 + 3)
         values = (rng.random(groups * each) < shared).astype(float)
