@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     values = parser.parse_args(arguments)
     output, device = values.pop("output"), values.pop("device")
     values.pop("config")
-    config = parser.instantiate_classes(values)
+    config = parser.instantiate(values)
 
     from jmceln_core.config import ConfigError
     from jmceln_core.data.grounding import DataError

@@ -775,8 +775,8 @@ def describe(
     """Sentences that each mean exactly one instance of the picture, at most `limit` for each instance.
 
     `kind` is category, location, ordinal, size, colour, relation or combination. `articles` is the share that opens
-    with "the", `commands` the share worded as one ("pick up the red cup"). Deterministic for a seeded `rng`. Empty where the
-    picture's annotation is not complete.
+    with "the", `commands` the share worded as one ("pick up the red cup"). Deterministic for a seeded `rng`. Empty
+    where the picture's annotation is not complete.
     """
     if not scene.picture.complete:
         return []

@@ -68,9 +68,7 @@ class LSRAN(nn.Module):
     ) -> None:
         super().__init__()
         self.attention = WindowAttention(channels, heads, window)
-        self.branches = nn.ModuleList(
-            conv_block(channels, channels // 4, 3, dilation=d, norm=norm) for d in dilations
-        )
+        self.branches = nn.ModuleList(conv_block(channels, channels // 4, 3, dilation=d, norm=norm) for d in dilations)
         self.mix = conv_block(len(dilations) * (channels // 4), channels, 1, norm=norm)
         self.boundary = conv_block(channels, channels, 3, norm=norm)
 

@@ -42,7 +42,9 @@ class Trainer:
         torch.manual_seed(config.optim.seed)
         self.model_config: ModelConfig = load_model_config(config.model, config.model_overrides)
         if not (self.model_config.image_encoder.frozen and self.model_config.text_encoder.frozen):
-            raise ConfigError("this loop trains on cached features: image_encoder.frozen and text_encoder.frozen must be true")
+            raise ConfigError(
+                "this loop trains on cached features: image_encoder.frozen and text_encoder.frozen must be true"
+            )
         self.model = build_model(self.model_config, pretrained=True)
         self._prepare_data()
         self.model.to(self.device, memory_format=torch.channels_last).train()
@@ -73,9 +75,7 @@ class Trainer:
             **shared,
         )
         pools = build_pools(validation, data, seed=optim.seed)
-        self.validation = GroundingBatches(
-            validation, pools, data, images=1, sentences=VALIDATION_SENTENCES, **shared
-        )
+        self.validation = GroundingBatches(validation, pools, data, images=1, sentences=VALIDATION_SENTENCES, **shared)
         self.texts = TextFeatureCache(data.cache, self.model.text_encoder)
         self.texts.fill(self.batches.texts() | self.validation.texts())
 

@@ -1,0 +1,148 @@
+"""From a run to the bundled checkpoint: `python -m jmceln_core.training.bundle RUN --data.root DATA`.
+
+Chooses the answer's thresholds on the run's validation pictures (a slice of the training pictures, never trained on and
+never reported), and writes config/weights/bundled.safetensors: what was trained, in fp16, beside the frozen encoders' files,
+which it names by hash.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from jmceln_core import checkpoint
+from jmceln_core.config import DataConfig, DecisionConfig, from_dict
+from jmceln_core.data.dataset import read_sources
+from jmceln_core.data.grounding import GroundingData
+from jmceln_core.model import build_model
+from jmceln_core.segmenter import RawAnswer, Segmenter, Status, decide
+
+MASK_THRESHOLDS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
+ACCEPTED = 0.97  # share of the sentences with a target that must not be called absent
+RIGHT = 0.5  # an answer is right if its IoU reaches this
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One sentence about a validation picture: what the network said, and the truth (None: nothing is meant)."""
+
+    raw: RawAnswer
+    truth: np.ndarray | None
+
+
+class _Watched(Segmenter):
+    """A Segmenter that hands out what it knew before it decided."""
+
+    def raw(self, texts: Sequence[str]) -> list[RawAnswer]:
+        assert self._picture is not None
+        letterbox, features = self._picture
+        return self._look_for(list(texts), features, letterbox)
+
+
+def observe(segmenter: _Watched, data: GroundingData, *, per_picture: int = 12) -> list[Observation]:
+    """The network's raw answers to written sentences: at most `per_picture` with a target, all without."""
+    seen = []
+    for picture_id, expressions in tqdm(data.by_picture().items(), desc="thresholds", unit="picture"):
+        picture = data.pictures[picture_id]
+        meant = [e for e in expressions if len(e.targets) == 1]
+        some = meant[:: max(1, len(meant) // per_picture)][:per_picture] + [e for e in expressions if not e.targets]
+        if not some:
+            continue
+        segmenter.set_image(picture.load())
+        for expression, raw in zip(some, segmenter.raw([e.text for e in some]), strict=True):
+            truth = None
+            if expression.targets:
+                truth = picture.instance(expression.targets[0]).mask(picture.height, picture.width)
+            seen.append(Observation(RawAnswer(raw.probability.astype(np.float16), raw.presence, raw.iou), truth))
+    return seen
+
+
+def choose(seen: Sequence[Observation], decision: DecisionConfig) -> tuple[DecisionConfig, dict[str, float]]:
+    """Thresholds and what they give on these observations.
+
+    mask: best mIoU. present: the highest that still accepts ACCEPTED of the sentences with a target. confident: the
+    score from which an answer is more often right than not (the cut that errs least between right and wrong answers).
+    """
+    meant = [o for o in seen if o.truth is not None]
+    means = {t: float(np.mean([_iou(o.raw.probability > t, o.truth) for o in meant])) for t in MASK_THRESHOLDS}
+    mask = max(means, key=lambda t: means[t])
+    present = decision.present
+    presences = [o.raw.presence for o in meant if o.raw.presence is not None]
+    if presences:
+        present = float(np.quantile(presences, 1 - ACCEPTED, method="lower"))
+    chosen = replace(decision, mask=mask, present=round(present, 4), confident=0.0)
+    scores, right = [], []
+    for o in meant:
+        answer = decide(o.raw._replace(probability=o.raw.probability.astype(np.float32)), chosen)
+        if answer.status is not Status.NOT_PRESENT:
+            scores.append(answer.score)
+            right.append(_iou(answer.mask, o.truth) >= RIGHT)
+    order = np.argsort(scores)
+    good = np.array(right, bool)[order]
+    # cutting before position k calls the first k wrong: errors = right ones among them + wrong ones after them
+    errors = np.concatenate([[0], np.cumsum(good)]) + (~good).sum() - np.concatenate([[0], np.cumsum(~good)])
+    cut = int(errors.argmin())
+    confident = round(float(np.array(scores)[order][min(cut, len(scores) - 1)]), 4)
+    absent = [o.raw.presence < present for o in seen if o.truth is None and o.raw.presence is not None]
+    found = {
+        "sentences": len(meant),
+        "mIoU": means[mask],
+        "mIoU at 0.5": means[0.5],
+        "accepted": float(np.mean([p >= present for p in presences])) if presences else 1.0,
+        "absent rejected": float(np.mean(absent)) if absent else 0.0,
+        "confident share": float(np.mean(np.array(scores) >= confident)),
+        "confident and right": float(np.mean(np.array(right)[np.array(scores) >= confident])),
+    }
+    return replace(chosen, confident=confident), found
+
+
+def _iou(guess: np.ndarray, truth: np.ndarray | None) -> float:
+    assert truth is not None
+    union = np.logical_or(guess, truth).sum()
+    return float(np.logical_and(guess, truth).sum() / union) if union else 0.0
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="choose thresholds and write the bundled checkpoint")
+    parser.add_argument("run", type=Path, help="folder of a finished run (best.safetensors)")
+    parser.add_argument("--data.root", dest="root", type=Path, default=None, help="default: the run's own")
+    parser.add_argument("--out", type=Path, default=Path("config/weights/bundled.safetensors"))
+    parser.add_argument("--threads", type=int, default=0)
+    arguments = parser.parse_args()
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    saved = checkpoint.load(arguments.run / "best.safetensors")
+    data_config = from_dict(DataConfig, saved.extra["train"]["data"], "data.")
+    if arguments.root is not None:
+        data_config = replace(data_config, root=arguments.root)
+    _, validation = read_sources(data_config)
+    model = build_model(saved.config)
+    saved.load_into(model)
+    decision, found = choose(observe(_Watched(model, saved.config), validation), saved.config.decision)
+    config = replace(saved.config, decision=decision)
+    folder = arguments.out.parent
+    encoders = {
+        kind: checkpoint.EncoderFile(name, checkpoint.sha256(folder / name), prefix)
+        for kind, name, prefix in (
+            ("image_encoder", f"{config.image_encoder.name}.safetensors", "image_encoder.net."),
+            ("text_encoder", f"{config.text_encoder.name}.safetensors", "text_encoder.net."),
+        )
+    }
+    # the run's folders are this machine's; what is kept is what the weights depend on
+    train = {k: v for k, v in saved.extra["train"].items() if k not in ("data", "threads")}
+    train["data"] = {k: v for k, v in saved.extra["train"]["data"].items() if k not in ("root", "cache")}
+    extra = {"step": saved.extra["step"], "train": train, "validation": found}
+    checkpoint.save(arguments.out, saved.state, config, storage="fp16", encoders=encoders, extra=extra)
+    print(json.dumps({"file": arguments.out.name, "bytes": arguments.out.stat().st_size, **found, **asdict(decision)}))
+
+
+if __name__ == "__main__":
+    main()
