@@ -47,7 +47,7 @@ class TextEncoderConfig:
 
 @dataclass(frozen=True)
 class DecisionConfig:
-    """Thresholds that turn a prediction into an answer (Segmenter). Chosen on training pictures, never on a test set."""
+    """Thresholds that turn a prediction into an answer (Segmenter); chosen on training pictures, not on a test set."""
 
     mask: float = 0.5  # a pixel belongs to the mask where its probability is above this
     present: float = 0.5  # presence probability below this: NOT_PRESENT (only with a presence head)
@@ -209,7 +209,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def load_model_config(name_or_path: str | Path, overrides: Iterable[str] = ()) -> ModelConfig:
-    """A model configuration from a preset's name (paper, base, bundled) or a YAML file, with "field=value" overrides."""
+    """A model configuration: a preset (paper, base, bundled) or a YAML file, with "field=value" overrides."""
     text = str(name_or_path)
     if text.endswith((".yaml", ".yml")) or "/" in text:
         path = Path(name_or_path)

@@ -199,9 +199,8 @@ def config(data_root: Path, tmp_path: Path) -> TrainConfig:
         "window": 4,
         "dilations": [1, 2],
         "head_channels": [8, 8],
-        **dict.fromkeys(
-            "positions words query_mixing fine_skip deep_supervision mask_prompt presence_head iou_head".split(), True
-        ),
+        **dict.fromkeys(("positions", "words", "query_mixing", "fine_skip"), True),
+        **dict.fromkeys(("deep_supervision", "mask_prompt", "presence_head", "iou_head"), True),
     }
     path = tmp_path / "small.yaml"
     path.write_text(yaml.safe_dump(model))

@@ -139,8 +139,8 @@ def _json(path: Path) -> Any:
 def read_coco(root: str | Path, split: str) -> GroundingData:
     """Read one split of a folder in the layout of the module's docstring.
 
-    Crowd regions are kept as instances (`crowd=True`) but never as targets. Raises DataError naming the file and the key
-    if something is missing or inconsistent.
+    Crowd regions are kept as instances (`crowd=True`) but never as targets. Raises DataError naming the file and the
+    key if something is missing or inconsistent.
     """
     root = Path(root)
     single = root / f"{split}.json"

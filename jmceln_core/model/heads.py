@@ -14,8 +14,8 @@ from jmceln_core.model.layers import Norm, conv_block
 class MaskHead(nn.Module):
     """Progressive upsampling to two classes (background, target): (N, C, H, W) -> (N, 2, 8H, 8W) with three steps.
 
-    Each step is a 3x3 convolution, norm, LeakyReLU and x2 bilinear upsampling; a 1x1 convolution ends it. The paper gives
-    neither the steps nor their widths.
+    Each step is a 3x3 convolution, norm, LeakyReLU and x2 bilinear upsampling; a 1x1 convolution ends it. The paper
+    gives neither the steps nor their widths.
 
     With `fine_channels` (beyond the paper) the last step reads a fine level of the image as well, added after a 1x1
     convolution, and the output has that level's size.

@@ -6,7 +6,7 @@ the height and width of C3, side the letterboxed square's.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,8 @@ from jmceln_core.model.stage import Stage, repeat, tokens
 class ImageFeatures(NamedTuple):
     """The image half: everything that does not depend on the sentence.
 
-    `memory` F_m and `relations` F_mt are there with fusion: queries, `levels` with fusion: neck. `fine` is the head's skip.
+    `memory` F_m and `relations` F_mt are there with fusion: queries, `levels` with fusion: neck. `fine` is the head's
+    skip.
     """
 
     levels: Levels | None
@@ -47,9 +48,9 @@ class ImageFeatures(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """`logits` (N, 2, h, w) over background and target cover the whole square. `coarse` has a (N, H, W) logit map of each
-    stage with deep supervision. `presence`, `iou`: (N,) logits, None without the head. `queries`: (N, Q, C), the final
-    contextual embeddings."""
+    """`logits` (N, 2, h, w) over background and target cover the whole square. `coarse` has a (N, H, W) logit map of
+    each stage with deep supervision. `presence`, `iou`: (N,) logits, None without the head. `queries`: (N, Q, C), the
+    final contextual embeddings."""
 
     logits: Tensor
     coarse: list[Tensor]
@@ -59,7 +60,7 @@ class Prediction(NamedTuple):
 
 
 class JMCELN(nn.Module):
-    """The network. Build one from a config with `build_model`; the arguments are ModelConfig's fields of the same names."""
+    """The network. `build_model` makes one from a config; the arguments are ModelConfig's fields of the same names."""
 
     def __init__(
         self,
@@ -169,8 +170,8 @@ class JMCELN(nn.Module):
     def decode(self, image: ImageFeatures, text: TextFeatures, *, dense: int | None = None) -> Prediction:
         """The sentence half. N must be a multiple of B: sentence n is about image n // (N / B).
 
-        With `dense`, only the first so many sentences of each image go on through the dense stages and the heads (N in what
-        they return shrinks to B * dense): a training step can see many sentences for the price of a few.
+        With `dense`, only the first so many sentences of each image go on through the dense stages and the heads (N in
+        what they return shrinks to B * dense): a training step can see many sentences for the price of a few.
         """
         count = len(text)
         if count == 0 or count % image.batch:
@@ -181,7 +182,8 @@ class JMCELN(nn.Module):
         if image.levels is not None:
             memory, current = self._fuse(image.levels.repeat(repeats), text.sentence)
         else:
-            assert image.memory is not None and image.relations is not None
+            assert image.memory is not None
+            assert image.relations is not None
             memory, current = image.memory, image.relations
 
         def first(x: Tensor) -> Tensor:
@@ -199,7 +201,7 @@ class JMCELN(nn.Module):
             words = text.words if self.to_words is None else self.to_words(text.words)
             mask, keys, initial = text.mask, tokens(memory), tokens(current)
             pixels = None if self.coarse is None else self.coarse.pixels(current)
-            for i, stage in enumerate(self.stages):
+            for i, stage in enumerate(cast(list[Stage], self.stages)):
                 if i == self.dense_from:
                     queries, words, mask, keys = first(queries), first(words), first(mask), first(keys)
                     initial, current = first(initial), first(current)
@@ -235,17 +237,41 @@ def _projection(in_channels: int, channels: int) -> nn.Sequential:
     return nn.Sequential(nn.LayerNorm(in_channels), nn.Linear(in_channels, channels))
 
 
+# the fields of ModelConfig that JMCELN takes as they are
+_SAME = (
+    "channels",
+    "stages",
+    "queries",
+    "heads",
+    "fusion",
+    "norm",
+    "lsran",
+    "cascade",
+    "pan",
+    "adaptive",
+    "window",
+    "dilations",
+    "head_channels",
+    "positions",
+    "words",
+    "query_mixing",
+    "dense_from",
+    "pan_projection",
+    "fine_skip",
+    "deep_supervision",
+    "mask_prompt",
+    "presence_head",
+    "iou_head",
+)
+
+
 def build_model(config: ModelConfig, *, pretrained: bool = False) -> JMCELN:
-    """The network a config describes. `pretrained` loads the encoders' published weights where the config asks for them;
-    leave it off when a checkpoint is loaded afterwards."""
-    same = (
-        "channels stages queries heads fusion norm lsran cascade pan adaptive window dilations head_channels positions "
-        "words query_mixing dense_from pan_projection fine_skip deep_supervision mask_prompt presence_head iou_head"
-    ).split()
+    """The network a config describes. `pretrained` loads the encoders' published weights where the config asks for
+    them; leave it off when a checkpoint is loaded afterwards."""
     return JMCELN(
         build_image_encoder(config.image_encoder, pretrained=pretrained and config.image_encoder.pretrained),
         build_text_encoder(config.text_encoder, pretrained=pretrained and config.text_encoder.pretrained),
         freeze_image=config.image_encoder.frozen,
         freeze_text=config.text_encoder.frozen,
-        **{name: getattr(config, name) for name in same},
+        **{name: getattr(config, name) for name in _SAME},
     )

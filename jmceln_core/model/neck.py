@@ -16,8 +16,8 @@ class Neck(nn.Module):
     Eq. 2: F_m(i-1) = s(W_mi [Up(F_mi), s(F_vi W_vi)]), i = 2, 1, with Up bilinear x2.
     s is the norm with LeakyReLU. Kernels: 1 for W_v3, 3 for the others (not in the paper).
 
-    `in_channels` are those of c3, c4, c5. Without `sentence_channels` the map is the image's alone (fusion: queries): the
-    sentence's factor in Eq. 1 is left out.
+    `in_channels` are those of c3, c4, c5. Without `sentence_channels` the map is the image's alone (fusion: queries):
+    the sentence's factor in Eq. 1 is left out.
     """
 
     def __init__(

@@ -12,8 +12,8 @@ class PAN(nn.Module):
 
     F' is projected to C/4 + C/2 + C channels by a 1x1 convolution, filtered by a 7x7 depthwise one and split into F1,
     F2, F3. The previous output, projected to C/4, gates F1; a 3x3 convolution of that gates F2; a 3x3 convolution of
-    that gates F3; SwitchNorm; plus the previous output. `projection` adds a 1x1 convolution after SwitchNorm (HorNet has
-    one; the paper does not).
+    that gates F3; SwitchNorm; plus the previous output. `projection` adds a 1x1 convolution after SwitchNorm (HorNet
+    has one; the paper does not).
     """
 
     def __init__(self, channels: int, *, projection: bool = False) -> None:

@@ -65,8 +65,8 @@ class Stage(nn.Module):
         words_NLC: Tensor | None = None,
         word_mask_NL: Tensor | None = None,
     ) -> Tensor:
-        """Eq. 3. `memory` F_m and `values` F_mt are (B, HW, C) or (N, HW, C) tokens; B divides N, and the sentences of an
-        image stand together. Returns (N, Q, C)."""
+        """Eq. 3. `memory` F_m and `values` F_mt are (B, HW, C) or (N, HW, C) tokens; B divides N, and the sentences of
+        an image stand together. Returns (N, Q, C)."""
         if self.read_words is not None and self.read_norm is not None:
             if words_NLC is None:
                 raise ValueError("this stage reads words: give it words_NLC and word_mask_NL")

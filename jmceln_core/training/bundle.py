@@ -1,8 +1,8 @@
 """From a run to the bundled checkpoint: `python -m jmceln_core.training.bundle RUN --data.root DATA`.
 
 Chooses the answer's thresholds on the run's validation pictures (a slice of the training pictures, never trained on and
-never reported), and writes config/weights/bundled.safetensors: what was trained, in fp16, beside the frozen encoders' files,
-which it names by hash.
+never reported), and writes config/weights/bundled.safetensors: what was trained, in fp16, beside the frozen encoders'
+files, which it names by hash.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Write the bundled frozen encoders: `python -m jmceln_core.training.encoders PRETRAINED --out config/weights`.
 
-PRETRAINED holds `dinov2_vits14.safetensors` (timm's names) and `all-MiniLM-L6-v2/model.safetensors` (transformers' names).
-Both are stored as int8 rows; training caches its features from what was stored, so that what a checkpoint learned on and
-what it runs on are the same numbers.
+PRETRAINED holds `dinov2_vits14.safetensors` (timm's names) and `all-MiniLM-L6-v2/model.safetensors` (transformers'
+names). Both are stored as int8 rows; training caches its features from what was stored, so that what a checkpoint
+learned on and what it runs on are the same numbers.
 """
 
 from __future__ import annotations

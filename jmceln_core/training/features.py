@@ -1,8 +1,8 @@
 """Cached features of frozen encoders: computed once, read at every step.
 
-An image file holds one view of one picture: the trunk's maps in fp16 and the letterboxed square itself. A text file holds
-the word features of many sentences. Everything is written atomically and skipped if it is there, so that an interrupted
-run goes on where it stopped.
+An image file holds one view of one picture: the trunk's maps in fp16 and the letterboxed square itself. A text file
+holds the word features of many sentences. Everything is written atomically and skipped if it is there, so that an
+interrupted run goes on where it stopped.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ class Trainer:
             )
         self.model = build_model(self.model_config, pretrained=True)
         self._prepare_data()
-        self.model.to(self.device, memory_format=torch.channels_last).train()
+        self.model.to(self.device).train()
         self.average = AveragedWeights(self.model, config.optim.ema)
         self.optimiser = torch.optim.AdamW(
             cast(Any, parameter_groups(self.model, config.optim.weight_decay)), lr=config.optim.lr, betas=(0.9, 0.98)
@@ -65,7 +65,7 @@ class Trainer:
         self.images.fill(list(training.pictures.values()), range(1, data.views), device=self.device)
         # the mask's size follows from the network: a quarter of the image with a fine skip, else all of it
         mask_size = self.model_config.image_size // (4 if self.model_config.fine_skip else 1)
-        shared = dict(image_size=self.model_config.image_size, mask_size=mask_size, seed=optim.seed)
+        shared = {"image_size": self.model_config.image_size, "mask_size": mask_size, "seed": optim.seed}
         self.batches = GroundingBatches(
             training,
             build_pools(training, data, seed=optim.seed),
@@ -81,9 +81,8 @@ class Trainer:
 
     def _predict(self, model: JMCELN, batch: Batch, *, dense: int | None) -> Prediction:
         read = [self.images.read(p, v, mirrored=m) for p, (v, m) in zip(batch.pictures, batch.views, strict=True)]
-        to = dict(device=self.device, memory_format=torch.channels_last)
-        image = torch.stack([r[0] for r in read]).to(**to)
-        trunk = tuple(torch.stack(maps).to(**to) for maps in zip(*(r[1] for r in read), strict=True))
+        image = torch.stack([r[0] for r in read]).to(self.device)
+        trunk = tuple(torch.stack(maps).to(self.device) for maps in zip(*(r[1] for r in read), strict=True))
         text = self.texts.read(batch.texts)
         text = type(text)(*(x.to(self.device) for x in (text.words, text.sentence, text.mask)))
         return model.decode(model.encode_image(image, trunk), text, dense=dense)
@@ -136,8 +135,8 @@ class Trainer:
 
     @torch.inference_mode()
     def validate(self) -> dict[str, float]:
-        """The averaged weights on the validation pictures' written sentences, at the network's own resolution: mIoU, and
-        pointing: the share whose most probable pixel lies in the target."""
+        """The averaged weights on the validation pictures' written sentences, at the network's own resolution: mIoU,
+        and pointing: the share whose most probable pixel lies in the target."""
         model = self.average.model
         ious, hits, present = [], [], []
         for picture_id in sorted(self.validation.pools):
@@ -182,8 +181,7 @@ class Trainer:
         path = self.output / "state.safetensors"
         partial = path.with_suffix(f".{os.getpid()}")
         notes = {"step": str(self.step), "best": str(self.best), "average_steps": str(self.average.steps)}
-        # channels_last tensors are not contiguous, and a resumed run must not share memory with this one
-        save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, partial, notes)
+        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, partial, notes)
         partial.replace(path)
 
     def _trained(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -45,8 +45,8 @@ def grounding_loss(
     """Total loss and its terms (before their weights).
 
     `masks` are the instances' coverages in [0, 1] at the size of the mask logits; `targets` and `rivals` (bool) say for
-    every sentence which instances it means and which it chooses among. A prediction may hold the first sentences of each
-    picture only (`JMCELN.decode`, `dense`). Sentences without a target count for presence alone.
+    every sentence which instances it means and which it chooses among. A prediction may hold the first sentences of
+    each picture only (`JMCELN.decode`, `dense`). Sentences without a target count for presence alone.
     """
     b = targets_BSK.shape[0]
 
@@ -72,7 +72,8 @@ def grounding_loss(
     terms["cross_entropy"] = mean_of(F.cross_entropy(prediction.logits, truth, reduction="none").mean((1, 2)))
     terms["dice"] = mean_of(dice_loss(difference, truth.float()))
     if prediction.coarse:
-        small_BKhw = F.adaptive_avg_pool2d(masks_BKhw, prediction.coarse[0].shape[-2:])
+        h, w = prediction.coarse[0].shape[-2:]
+        small_BKhw = F.adaptive_avg_pool2d(masks_BKhw, (h, w))
         union_BShw = union_of(small_BKhw)
         coarse, contrast = [], []
         for logits in prediction.coarse:

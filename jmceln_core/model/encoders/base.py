@@ -30,7 +30,7 @@ class Levels(NamedTuple):
 
 @dataclass(frozen=True)
 class TextFeatures:
-    """Encoded sentences: words (N, L, Ct), sentence (N, Ct), mask (N, L) bool, true at real tokens (specials included)."""
+    """Encoded sentences: words (N, L, Ct), sentence (N, Cs), mask (N, L) bool, true at real tokens and special ones."""
 
     words: Tensor
     sentence: Tensor
@@ -60,7 +60,7 @@ class TextFeatures:
 
 @runtime_checkable
 class ImageEncoder(Protocol):
-    """`levels(image, trunk(image))` is the encoder; `trunk` alone is what a frozen encoder's features are cached from."""
+    """`levels(image, trunk(image))` is the encoder; a frozen encoder's cached features are those of `trunk`."""
 
     channels: tuple[int, int, int, int]  # of c2, c3, c4, c5
     trunk_module: nn.Module  # what `frozen` freezes
