@@ -7,7 +7,8 @@ several in no fixed order, and equal checkpoints shall be equal files.
 Floating tensors are stored in one of three ways (`Storage`) and always come back as float32:
 
 - "fp32": as they are;
-- "fp16": half precision; a tensor with a value beyond half precision's range (65504) stays fp32;
+- "fp16": half precision; a tensor that this would change by more than 2^-11 of its largest value (because it is beyond
+  half precision's range, 6e-5 to 65504) stays fp32;
 - "int8": matrices and convolution kernels (2-D, 4-D, 16 or more values a row) row by row. Row r becomes the integers
   q = round(w / s) with s = max|w| / 127, kept in fp32 under NAME::scale, so that |s q - w| <= s / 2. The rest is fp16.
 
@@ -118,7 +119,9 @@ def save(
         problems = [
             *_named("missing in the file", own.keys() - inside.keys()),
             *_named("not in the model", inside.keys() - own.keys()),
-            *_named("of other values", (k for k in own.keys() & inside.keys() if not _alike(own[k], inside[k]))),
+            *_named(
+                "of another shape or value", (k for k in own.keys() & inside.keys() if not _same(own[k], inside[k]))
+            ),
         ]
         if problems:
             raise CheckpointError(
@@ -241,7 +244,7 @@ def encode(state: Mapping[str, Tensor], storage: Storage) -> dict[str, Tensor]:
             rows = tensor.flatten(1) / torch.where(scale > 0, scale, 1.0)[:, None]
             stored[key] = rows.round().clamp(-127, 127).to(torch.int8).view(tensor.shape)
             stored[key + _SCALE] = scale
-        elif storage != "fp32" and tensor.abs().le(torch.finfo(torch.float16).max).all():
+        elif storage != "fp32" and _difference(tensor.half(), tensor) <= 2**-11:
             stored[key] = tensor.half()
         else:
             stored[key] = tensor
@@ -346,12 +349,17 @@ def _check_folder(path: Path) -> None:
         raise CheckpointError(f"{path}: a checkpoint's name ends in {SUFFIX}")
 
 
-def _alike(own: Tensor, stored: Tensor) -> bool:
-    """Whether a tensor is the stored one, up to what int8 storage rounds away (at most max|w| / 254)."""
-    if own.shape != stored.shape:
-        return False
-    own, stored = own.detach().cpu().float(), stored.float()
-    return own.numel() == 0 or bool((own - stored).abs().max() <= stored.abs().max() / 250)
+def _same(own: Tensor, stored: Tensor) -> bool:
+    """Whether this is the stored tensor, up to what int8 rounds away: 1 / 254 of the largest value of the row."""
+    return own.shape == stored.shape and _difference(own, stored) <= 1 / 250
+
+
+def _difference(value: Tensor, reference: Tensor) -> float:
+    """The largest difference between two tensors of one shape, relative to the reference's largest magnitude."""
+    if not reference.any():  # empty, too
+        return float(value.any())
+    reference = reference.detach().cpu().float()
+    return float((value.detach().cpu().float() - reference).abs().max() / reference.abs().max())
 
 
 def _named(what: str, keys: Iterable[str], limit: int = 5) -> list[str]:
