@@ -27,7 +27,7 @@ from jmceln_core.data.grounding import Expression, Instance, Picture
 SMALLEST_SHARE = 0.001  # of the picture: smaller things are never a target, only something to be confused with
 SAME_IOU = 0.8  # two annotations of one thing
 CLEARLY = 0.05  # of the picture's width (height): a difference in position nobody argues about
-BIGGER = 1.6  # ratio of areas, likewise
+BIGGER = 1.8  # ratio of areas, likewise
 _COARSE = 200  # long side in pixels of the masks that colours and distances are measured on
 
 
@@ -451,9 +451,9 @@ def _sizes(t: Thing, others: Sequence[Thing]) -> Iterator[tuple[str, float]]:
     if _whole(t) and all(u.area > BIGGER * t.area and extent(u) > 1.15 * extent(t) for u in others):
         yield ("smaller" if two else "smallest"), 1.5
     if all(u.category in _STANDING for u in (t, *others)):
-        if all(t.area > 1.3 * BIGGER * u.area and t.y1 > u.y1 + CLEARLY for u in others):
+        if all(t.area > BIGGER * u.area and t.y1 > u.y1 + CLEARLY for u in others):
             yield "closest", 2.0
-        if all(u.area > 1.3 * BIGGER * t.area and u.y1 > t.y1 + CLEARLY and t.y1 < 0.9 for u in others):
+        if all(u.area > BIGGER * t.area and u.y1 > t.y1 + CLEARLY and t.y1 < 0.9 for u in others):
             yield "farthest", 1.2
 
 
@@ -652,9 +652,10 @@ def _located(
         yield _Draft(kind or "location", weight, _filled(_SIDE.get(side, {}), noun))
         if bare and others and side in _BARE:
             yield _Draft("location", 0.7 * weight, _BARE[side])
-    for size, weight in _sizes(t, others) if noun not in t.names.wider else ():
-        yield _Draft(kind or "size", weight, _filled(_SIZE[size], noun))
     if sure:
+        # "bigger" and "second" need others that surely are of the kind; "the biggest food" is nobody's word
+        for size, weight in _sizes(t, others) if noun not in t.names.wider else ():
+            yield _Draft(kind or "size", weight, _filled(_SIZE[size], noun))
         for wordings in _count(t, others):
             said = {text: w for text, w in wordings.items() if bare or "{n}" in text or " one " in text}
             if not bare:
