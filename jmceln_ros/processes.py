@@ -7,7 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
@@ -36,6 +37,21 @@ def executable(name: str) -> list[str]:
     return [sys.executable, str(path)]
 
 
+@contextmanager
+def _signals_deferred() -> Iterator[None]:
+    """Lets SIGINT and SIGTERM take effect at the end: one that came while a process starts would lose hold of it."""
+    pending: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    handlers = [signal.signal(number, lambda number, _: pending.append(number)) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, handlers, strict=True):
+            signal.signal(number, handler)
+        for number in pending:
+            signal.raise_signal(number)
+
+
 class NodeProcess:
     """A node's process, from `with` to its end; standard output and error go to the file `log`.
 
@@ -62,11 +78,20 @@ class NodeProcess:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> NodeProcess:
-        with self.log.open("wb") as log:
-            # A session of its own: Ctrl-C in the terminal reaches the parent only, which then ends its children.
-            self._process = subprocess.Popen(
-                self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-            )
+        try:
+            with self.log.open("wb") as log, _signals_deferred():
+                # A session of its own: Ctrl-C in the terminal reaches the parent only, which then ends its children.
+                self._process = subprocess.Popen(
+                    self._command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+        except BaseException:
+            if self._process is not None:
+                self.interrupt()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -90,7 +115,10 @@ class NodeProcess:
             try:
                 self._process.wait(self.patience)
             except subprocess.TimeoutExpired:
-                self._process.kill()
+                pass
+            finally:  # also when a second Ctrl-C ends the waiting
+                if self._process.poll() is None:
+                    self._process.kill()
         return self._process.wait()
 
     def kill(self) -> None:

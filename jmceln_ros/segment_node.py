@@ -66,6 +66,7 @@ class SegmentNode(LifecycleNode):
         self._reported = 0  # sequence of the last command whose first answer was logged
         self.add_on_set_parameters_callback(self._on_parameters)
         self._active_command = self.create_publisher(String, "~/active_command", qos.STATE)
+        self._active_command.publish(String())
         self._commands = self.create_subscription(String, "/command", self._on_command, qos.COMMAND)
 
     # Transitions. rclpy swallows exceptions in these, so each reports its own.

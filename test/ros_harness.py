@@ -12,7 +12,11 @@ from typing import Any
 
 import numpy as np
 import rclpy
+import rclpy.parameter
 from jmceln_ros.msg import Target
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from rcl_interfaces.srv import SetParameters
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from sensor_msgs.msg import Image
@@ -97,6 +101,29 @@ class Probe(Node):
             and self.count_publishers("segment_node/target")
         )
 
+    def call(self, kind: Any, service: str, **request: Any) -> Any:
+        """Calls a service of segment_node and returns the response."""
+        client = self.create_client(kind, f"segment_node/{service}")
+        self.until(client.service_is_ready, START_TIMEOUT)
+        future = client.call_async(kind.Request(**request))
+        self.until(future.done, START_TIMEOUT)
+        self.destroy_client(client)
+        return future.result()
+
+    def set_parameter(self, name: str, value: str | float) -> str:
+        """Sets one parameter of segment_node; returns "" or the reason of the refusal."""
+        parameter = rclpy.parameter.Parameter(name, value=value).to_parameter_msg()
+        (result,) = self.call(SetParameters, "set_parameters", parameters=[parameter]).results
+        return "" if result.successful else result.reason
+
+    def change(self, transition: int) -> bool:
+        """Asks for a lifecycle transition; returns whether it was made."""
+        return self.call(ChangeState, "change_state", transition=Transition(id=transition)).success
+
+    def state(self) -> int:
+        """The id of segment_node's lifecycle state."""
+        return self.call(GetState, "get_state").current_state.id
+
     def image(self, pixels: np.ndarray, encoding: str = "rgb8", frame_id: str = "") -> Image:
         """An image message stamped now; a frame id of its own if none is given."""
         self._count += 1
@@ -107,10 +134,12 @@ class Probe(Node):
         return message
 
     def command(self, text: str) -> None:
-        """Sends a command and waits until the node has it."""
+        """Sends a command and waits until the node has it.
+
+        Sent again when that takes long: after a node was killed, its like may be listening or not yet.
+        """
         self.active.clear()
-        self.person.publish(String(data=text))
-        self.until(lambda: text in self.active)
+        self.until(lambda: text in self.active, every=3.0, do=lambda: self.person.publish(String(data=text)))
 
     def show(self, message: Image, *, timeout: float = TIMEOUT) -> Target:
         """Publishes an image, as often as needed (image transport is best effort), and returns its Target."""
@@ -133,6 +162,30 @@ def probing(namespace: str = "", command: str = "/command") -> Iterator[Probe]:
     finally:
         probe.destroy_node()
         rclpy.shutdown(context=context)
+
+
+def tiny_checkpoint(path: Path) -> Path:
+    """Writes a checkpoint with every part of the network and no knowledge, and returns its path."""
+    import torch
+
+    from jmceln_core import checkpoint
+    from jmceln_core.config import ImageEncoderConfig, ModelConfig, TextEncoderConfig
+    from jmceln_core.model import build_model
+
+    config = ModelConfig(
+        name="tiny",
+        image_size=64,
+        image_encoder=ImageEncoderConfig(name="tiny", channels=16),
+        text_encoder=TextEncoderConfig(name="tiny", tokens=12),
+        channels=16,
+        stages=2,
+        queries=4,
+        heads=2,
+        window=4,
+        head_channels=(8, 8, 8),
+    )
+    torch.manual_seed(0)
+    return checkpoint.save(path, build_model(config).state_dict(), config)
 
 
 def patches() -> np.ndarray:

@@ -15,7 +15,6 @@ pytest.importorskip("jmceln_ros.msg", reason="needs the built messages: run `mak
 pytest.importorskip("launch_ros.actions", reason="launch files are checked where ROS 2's launch_ros is installed")
 
 from lifecycle_msgs.msg import State
-from lifecycle_msgs.srv import GetState
 from rcl_interfaces.srv import GetParameters
 from ros_harness import START_TIMEOUT, probing
 
@@ -66,23 +65,17 @@ def test_the_arguments_reach_the_node(tmp_path):
     )
     try:
         with probing("robot1", "/robot1/say") as probe:
-
-            def call(kind, service, **request):
-                client = probe.create_client(kind, f"segment_node/{service}")
-                probe.until(lambda: client.service_is_ready() or process.poll() is not None, START_TIMEOUT)
-                assert process.poll() is None, process.stdout.read()
-                future = client.call_async(kind.Request(**request))
-                probe.until(future.done)
-                return future.result()
-
+            client = probe.create_client(GetParameters, "segment_node/get_parameters")
+            probe.until(lambda: client.service_is_ready() or process.poll() is not None, START_TIMEOUT)
+            assert process.poll() is None, process.stdout.read()
             names = ["model", "max_rate", "device", "autostart", "use_sim_time"]
-            model, rate, device, autostart, sim = call(GetParameters, "get_parameters", names=names).values
+            model, rate, device, autostart, sim = probe.call(GetParameters, "get_parameters", names=names).values
             assert model.string_value == "from_the_file"
             assert rate.double_value == 7.5
             assert device.string_value == "0"
             assert not autostart.bool_value
             assert not sim.bool_value
-            assert call(GetState, "get_state").current_state.id == State.PRIMARY_STATE_UNCONFIGURED
+            assert probe.state() == State.PRIMARY_STATE_UNCONFIGURED
             probe.until(probe.person.get_subscription_count)
             probe.command("the cup")
         process.send_signal(signal.SIGINT)

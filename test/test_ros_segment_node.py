@@ -13,9 +13,8 @@ pytest.importorskip("jmceln_ros.msg", reason="needs the built messages: run `mak
 
 from jmceln_ros.msg import Target
 from lifecycle_msgs.msg import State, Transition
-from lifecycle_msgs.srv import ChangeState, GetState
-from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
-from rcl_interfaces.srv import DescribeParameters, SetParameters
+from rcl_interfaces.msg import ParameterType
+from rcl_interfaces.srv import DescribeParameters
 from ros_colour_node import SLOW_SECONDS
 from ros_harness import COLOUR_NODE, START_TIMEOUT, mask_of, patches, probing
 from sensor_msgs.msg import Image
@@ -48,25 +47,6 @@ def probe(connected):
     connected.forget()
     yield connected
     connected.command("")
-
-
-def call(probe, kind, service, **request):
-    """Calls a service of segment_node and returns the response."""
-    client = probe.create_client(kind, f"segment_node/{service}")
-    assert client.wait_for_service(START_TIMEOUT)
-    future = client.call_async(kind.Request(**request))
-    probe.until(future.done, START_TIMEOUT)
-    probe.destroy_client(client)
-    return future.result()
-
-
-def set_parameter(probe, name, value):
-    """Sets one parameter; returns "" or the reason of the refusal."""
-    kinds = {str: ("string_value", 4), float: ("double_value", 3), int: ("integer_value", 2)}
-    field, kind = kinds[type(value)]
-    parameter = Parameter(name=name, value=ParameterValue(type=kind, **{field: value}))
-    (result,) = call(probe, SetParameters, "set_parameters", parameters=[parameter]).results
-    return "" if result.successful else result.reason
 
 
 def test_image_and_command_in_target_out(probe):
@@ -243,23 +223,23 @@ def test_a_result_never_mixes_two_commands(probe):
 
 
 def test_parameters_are_described_checked_and_changed_live(probe):
-    (described,) = call(probe, DescribeParameters, "describe_parameters", names=["max_rate"]).descriptors
+    (described,) = probe.call(DescribeParameters, "describe_parameters", names=["max_rate"]).descriptors
     assert described.description
     assert described.floating_point_range[0].to_value == 1000.0
     assert described.type == ParameterType.PARAMETER_DOUBLE
-    assert "'track', 'once'" in set_parameter(probe, "mode", "sometimes")
-    assert "configured" in set_parameter(probe, "model", "another")
-    assert set_parameter(probe, "max_rate", -1.0)
-    assert set_parameter(probe, "max_image_side", 50) == ""
+    assert "'track', 'once'" in probe.set_parameter("mode", "sometimes")
+    assert "configured" in probe.set_parameter("model", "another")
+    assert probe.set_parameter("max_rate", -1.0)
+    assert probe.set_parameter("max_image_side", 50) == ""
     probe.command("red")
     probe.camera.publish(probe.image(patches()))  # 64 wide: refused now
     probe.spin(0.3)
     assert not probe.targets
-    assert set_parameter(probe, "max_image_side", 8192) == ""
-    assert set_parameter(probe, "mode", "once") == ""
+    assert probe.set_parameter("max_image_side", 8192) == ""
+    assert probe.set_parameter("mode", "once") == ""
     probe.show(probe.image(patches()))
     probe.until(lambda: probe.active[-1] == "")
-    assert set_parameter(probe, "mode", "track") == ""
+    assert probe.set_parameter("mode", "track") == ""
 
 
 def elsewhere(log, **parameters):
@@ -275,33 +255,26 @@ def test_lifecycle_kill_respawn_and_ctrl_c(tmp_path, node):
     The module's node hears nothing of it."""
     with probing("elsewhere", command="command") as probe:
         with elsewhere(tmp_path / "first", model="broken") as first:
-
-            def change(transition):
-                return call(probe, ChangeState, "change_state", transition=Transition(id=transition)).success
-
-            def state():
-                return call(probe, GetState, "get_state").current_state.id
-
-            assert state() == State.PRIMARY_STATE_UNCONFIGURED
+            assert probe.state() == State.PRIMARY_STATE_UNCONFIGURED
             assert "[FATAL]" in first.output
             assert "there is no such checkpoint" in first.output
             assert "model, device and precision" in first.output
             probe.until(probe.person.get_subscription_count)
             probe.command("red")
             probe.until(lambda: "kept until the node is active" in first.output)
-            assert not change(Transition.TRANSITION_CONFIGURE)
-            assert set_parameter(probe, "model", "") == ""
-            assert change(Transition.TRANSITION_CONFIGURE)
-            assert change(Transition.TRANSITION_ACTIVATE)
+            assert not probe.change(Transition.TRANSITION_CONFIGURE)
+            assert probe.set_parameter("model", "") == ""
+            assert probe.change(Transition.TRANSITION_CONFIGURE)
+            assert probe.change(Transition.TRANSITION_ACTIVATE)
             probe.until(probe.connected)
             target = probe.show(probe.image(patches()))
             assert (target.command, target.sequence, target.area) == ("red", 1, 200)
-            assert change(Transition.TRANSITION_DEACTIVATE)
-            assert state() == State.PRIMARY_STATE_INACTIVE
+            assert probe.change(Transition.TRANSITION_DEACTIVATE)
+            assert probe.state() == State.PRIMARY_STATE_INACTIVE
             probe.until(lambda: not probe.camera.get_subscription_count())
-            assert change(Transition.TRANSITION_CLEANUP)
-            assert change(Transition.TRANSITION_CONFIGURE)
-            assert change(Transition.TRANSITION_ACTIVATE)
+            assert probe.change(Transition.TRANSITION_CLEANUP)
+            assert probe.change(Transition.TRANSITION_CONFIGURE)
+            assert probe.change(Transition.TRANSITION_ACTIVATE)
             probe.until(probe.connected)
             assert probe.show(probe.image(patches())).sequence == 1
             first.kill()
@@ -309,7 +282,7 @@ def test_lifecycle_kill_respawn_and_ctrl_c(tmp_path, node):
             probe.until(lambda: "active: images from /elsewhere/image" in second.output, START_TIMEOUT)
             probe.until(probe.connected)
             probe.command("red slowly")
-            assert probe.show(probe.image(patches())).sequence == 1
+            assert probe.show(probe.image(patches())).command == "red slowly"
             probe.camera.publish(probe.image(patches()))
             time.sleep(SLOW_SECONDS / 3)
             begin = time.monotonic()
