@@ -361,6 +361,59 @@ def test_every_kind_of_sentence_occurs():
     assert all(e.origin == "generated" and e.picture_id == 7 for e in expressions)
 
 
+# (shapes as kind, x, y, w, h; a sentence; its target, or None where it must not be said)
+RELATIONS = [
+    ("cup 100 100 40 40, dog 145 100 40 40, cup 10 100 40 40", "cup next to the dog", 1),  # touching; the other far off
+    ("cup 100 100 40 40, dog 145 100 40 40, cup 190 100 40 40", "cup next to the dog", None),  # both beside it
+    (
+        "cup 100 100 40 40, dog 145 100 40 40, cup 200 100 40 40",
+        "cup next to the dog",
+        None,
+    ),  # the other not far enough
+    ("cup 80 100 40 40, dog 145 100 40 40, cup 240 100 40 40", "cup left of the dog", 1),  # one on each side
+    ("cup 80 100 40 40, dog 145 100 40 40, cup 150 20 40 40", "cup left of the dog", 1),  # above is not left
+    ("cup 80 100 40 40, dog 145 100 40 40, cup 140 20 40 40", "cup left of the dog", None),  # a little left is
+    ("cup 145 50 40 40, dog 145 100 40 40, cup 145 160 40 40", "cup above the dog", 1),  # one over, one under
+    ("cup 145 50 40 40, dog 145 100 40 40, cup 145 160 40 40", "cup below the dog", 3),  # likewise
+    (
+        "dog 20 100 40 40, cup 80 100 40 40, sheep 140 100 40 40, cup 220 100 40 40",
+        "cup between the dog and the sheep",
+        2,
+    ),
+    (
+        "dog 20 100 40 40, cup 80 100 40 40, sheep 200 100 40 40, cup 140 100 40 40",
+        "cup between the dog and the sheep",
+        None,
+    ),
+    ("dog 20 100 40 40, cup 80 100 40 40, dog 140 100 40 40, cup 220 100 40 40", "cup between the two dogs", 2),
+    ("horse 100 100 90 90, person 120 50 40 85, person 260 60 40 130", "person on the horse", 2),  # rider and walker
+    (
+        "horse 100 100 90 90, person 120 50 40 150, person 260 60 40 130",
+        "person on the horse",
+        None,
+    ),  # stands before it
+    ("person 40 60 50 150, umbrella 85 70 40 40, person 220 60 50 150", "person with the umbrella", 1),  # touches it
+    (
+        "person 40 60 50 150, umbrella 85 70 140 40, person 220 60 50 150",
+        "person with the umbrella",
+        None,
+    ),  # both touch
+    ("bench 40 120 120 80, person 60 80 50 90, person 240 60 50 150", "person on the bench", 2),  # inside, above
+    ("dining table 20 100 120 120, cup 60 110 30 40, cup 220 110 30 40", "cup on the table", 2),  # on and off
+    ("bowl 60 100 120 100, apple 100 120 30 30, apple 240 120 30 30", "apple in the bowl", 2),  # in and out
+]
+
+
+@pytest.mark.parametrize(("shapes", "text", "target"), RELATIONS)
+def test_relations(shapes, text, target):
+    drawing = []
+    for shape in shapes.split(", "):
+        kind, *box = shape.rsplit(" ", 4)
+        drawing.append((kind, "none", *map(int, box), False))
+    texts = {plain(e.text): e.targets for seed in range(4) for e in said(*drawn(drawing), seed=seed)}
+    assert texts.get(text) == (None if target is None else (target,))
+
+
 def test_size_needs_a_plain_difference():
     small, similar, large = (("cup", "none", 30, 60, w, h, False) for w, h in ((60, 60), (66, 64), (110, 110)))
     beside = ("cup", "none", 180, 60, 60, 60, False)
