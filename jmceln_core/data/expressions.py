@@ -251,7 +251,7 @@ def _same(a: Thing, b: Thing) -> bool:
     if min(a.x1, b.x1) <= max(a.x0, b.x0) or min(a.y1, b.y1) <= max(a.y0, b.y0):
         return False
     shared = np.count_nonzero(a.mask & b.mask) / a.mask.size
-    return shared > SAME_IOU * (a.area + b.area - shared)
+    return bool(shared > SAME_IOU * (a.area + b.area - shared))
 
 
 Wordings = dict[str, float]
