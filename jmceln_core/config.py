@@ -93,7 +93,13 @@ class ModelConfig:
     decision: DecisionConfig = field(default_factory=DecisionConfig)
 
     def __post_init__(self) -> None:
-        if self.channels % (4 * self.heads) and self.channels % 4:
+        for name in ("image_size", "channels", "stages", "queries", "heads", "window"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name}={getattr(self, name)}: must be at least 1")
+        for name in ("dilations", "head_channels"):
+            if not getattr(self, name) or min(getattr(self, name)) < 1:
+                raise ConfigError(f"{name}={list(getattr(self, name))}: must be one or more numbers of at least 1")
+        if self.channels % 4:
             raise ConfigError(f"channels={self.channels}: must be divisible by 4 (LSRAN and PAN split it)")
         if self.channels % self.heads:
             raise ConfigError(f"channels={self.channels}: must be divisible by heads={self.heads}")
@@ -103,10 +109,8 @@ class ModelConfig:
             raise ConfigError("mask_prompt=true needs deep_supervision=true: it feeds on the stages' coarse masks")
         if (self.presence_head or self.iou_head) and not self.cascade:
             raise ConfigError("presence_head and iou_head need cascade=true: they read the final queries")
-        if not 0 <= self.dense_from < max(self.stages, 1):
+        if not 0 <= self.dense_from < self.stages:
             raise ConfigError(f"dense_from={self.dense_from}: must be at least 0 and below stages={self.stages}")
-        if self.dense_from and self.fusion == "neck" and not self.deep_supervision:
-            raise ConfigError("dense_from > 0 is for fusion=queries")
 
 
 def resource(name: str) -> Path:
@@ -130,7 +134,7 @@ def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
     built: dict[str, Any] = {}
     for key, value in values.items():
         if key not in fields:
-            close = difflib.get_close_matches(key, fields, 1)
+            close = difflib.get_close_matches(str(key), fields, 1)
             hint = f"; did you mean {close[0]}?" if close else f"; the fields are {', '.join(fields)}"
             raise ConfigError(f"{where}{key}: no such field of {cls.__name__}{hint}")
         built[key] = _convert(hints[key], value, f"{where}{key}")
@@ -138,10 +142,10 @@ def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
 
 
 def _convert(kind: Any, value: Any, where: str) -> Any:
-    if dataclasses.is_dataclass(kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         if not isinstance(value, Mapping):
             raise ConfigError(f"{where}: expected fields of {kind.__name__}, got {value!r}")
-        return from_dict(typing.cast(type, kind), value, where + ".")
+        return from_dict(kind, value, where + ".")
     origin = typing.get_origin(kind)
     if origin is Literal:
         if value not in typing.get_args(kind):
@@ -155,8 +159,11 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
         if value is None:
             return None
         return _convert(next(a for a in typing.get_args(kind) if a is not type(None)), value, where)
-    if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
+    if kind is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
+        try:
+            return float(value)  # a string, too: YAML reads 6e-4 as one (6.0e-4 is its number)
+        except ValueError:
+            pass
     if kind is Path and isinstance(value, (str, Path)):
         return Path(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
@@ -189,14 +196,17 @@ def apply_overrides(values: dict[str, Any], overrides: Iterable[str]) -> dict[st
             node = node.setdefault(parent, {})
             if not isinstance(node, dict):
                 raise ConfigError(f"{override!r}: {parent} is a value, it has no fields")
-        node[last] = yaml.safe_load(text)
+        try:
+            node[last] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise ConfigError(f"{override!r}: the value is not valid YAML") from None
     return values
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file (empty file: empty). Raises ConfigError naming the file."""
     try:
-        values = yaml.safe_load(path.read_text())
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -6,7 +6,7 @@ the height and width of C3, side the letterboxed square's.
 
 from __future__ import annotations
 
-from typing import NamedTuple, cast
+from typing import Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,27 +14,26 @@ from torch import Tensor, nn
 from jmceln_core.config import ModelConfig
 from jmceln_core.model.encoders import (
     ImageEncoder,
-    Levels,
     TextEncoder,
     TextFeatures,
     build_image_encoder,
     build_text_encoder,
 )
 from jmceln_core.model.heads import CoarseMask, MaskHead, QueryHead
-from jmceln_core.model.layers import sine_positions
+from jmceln_core.model.layers import Norm, repeat, sine_positions
 from jmceln_core.model.lsran import LSRAN
 from jmceln_core.model.neck import Neck
-from jmceln_core.model.stage import Stage, repeat, tokens
+from jmceln_core.model.stage import Stage, tokens
 
 
 class ImageFeatures(NamedTuple):
     """The image half: everything that does not depend on the sentence.
 
-    `memory` F_m and `relations` F_mt are there with fusion: queries, `levels` with fusion: neck. `fine` is the head's
-    skip.
+    With fusion: queries that goes as far as `memory` F_m and `relations` F_mt; with fusion: neck only to `projected`,
+    the image's factors of Eq. 1 and 2 (`Neck.project`). `fine` is the head's skip.
     """
 
-    levels: Levels | None
+    projected: tuple[Tensor, Tensor, Tensor] | None
     memory: Tensor | None
     relations: Tensor | None
     fine: Tensor | None
@@ -42,7 +41,7 @@ class ImageFeatures(NamedTuple):
     @property
     def batch(self) -> int:
         """B."""
-        tensor = self.memory if self.levels is None else self.levels.c3
+        tensor = self.memory if self.projected is None else self.projected[0]
         assert tensor is not None
         return tensor.shape[0]
 
@@ -71,8 +70,8 @@ class JMCELN(nn.Module):
         stages: int = 6,
         queries: int = 20,
         heads: int = 8,
-        fusion: str = "neck",
-        norm: str = "batch",
+        fusion: Literal["neck", "queries"] = "neck",
+        norm: Norm = "batch",
         lsran: bool = True,
         cascade: bool = True,
         pan: bool = True,
@@ -121,7 +120,7 @@ class JMCELN(nn.Module):
         self.to_words = _projection(text_encoder.channels, channels) if words and cascade else None
         self.to_query = _projection(text_encoder.sentence_channels, channels) if cascade and not in_neck else None
         self.coarse = CoarseMask(channels) if deep_supervision and cascade else None
-        self.prompt = nn.Parameter(0.02 * torch.randn(channels)) if mask_prompt else None
+        self.prompt = nn.Parameter(0.02 * torch.randn(channels)) if mask_prompt and self.coarse is not None else None
         self.head = MaskHead(channels, head_channels, fine_channels=c2 if fine_skip else None, norm=norm)
         self.presence_head = QueryHead(channels) if presence_head else None
         self.iou_head = QueryHead(channels) if iou_head else None
@@ -149,9 +148,10 @@ class JMCELN(nn.Module):
         """
         levels = self.image_encoder.levels(image_B3SS, self.image_encoder.trunk(image_B3SS) if trunk is None else trunk)
         fine = levels.c2 if self.head.fine is not None else None
+        projected = self.neck.project(levels.c3, levels.c4, levels.c5)
         if self.fusion == "neck":
-            return ImageFeatures(levels, None, None, fine)
-        memory, relations = self._fuse(levels, None)
+            return ImageFeatures(projected, None, None, fine)
+        memory, relations = self._relate(self.neck.fuse(projected))
         return ImageFeatures(None, memory, relations, fine)
 
     def encode_text(self, texts: list[str]) -> TextFeatures:
@@ -159,11 +159,11 @@ class JMCELN(nn.Module):
         tokens_NL, mask_NL = self.text_encoder.tokenize(texts)
         return self.text_encoder.encode(tokens_NL.to(self.device), mask_NL.to(self.device))
 
-    def _fuse(self, levels: Levels, sentence_NC: Tensor | None) -> tuple[Tensor, Tensor]:
-        """F_m and F_mt^0."""
-        memory = self.neck(levels.c3, levels.c4, levels.c5, sentence_NC)
+    def _relate(self, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """F_m as the stages read it (with positions, if they are on), and F_mt^0."""
         if self.position is not None:
-            where = sine_positions(*memory.shape[-2:], memory.shape[1], device=memory.device).to(memory.dtype)
+            _, channels, height, width = memory.shape
+            where = sine_positions(height, width, channels, device=memory.device).to(memory.dtype)
             memory = memory + self.position(where[None])
         return memory, self.lsran(memory)
 
@@ -179,8 +179,8 @@ class JMCELN(nn.Module):
         repeats = count // image.batch
         if dense is not None and not 0 < dense <= repeats:
             raise ValueError(f"dense={dense}: there are {repeats} sentences an image")
-        if image.levels is not None:
-            memory, current = self._fuse(image.levels.repeat(repeats), text.sentence)
+        if image.projected is not None:
+            memory, current = self._relate(self.neck.fuse(image.projected, text.sentence))
         else:
             assert image.memory is not None
             assert image.relations is not None
@@ -200,21 +200,20 @@ class JMCELN(nn.Module):
                 queries = queries + self.to_query(text.sentence)[:, None]
             words = text.words if self.to_words is None else self.to_words(text.words)
             mask, keys, initial = text.mask, tokens(memory), tokens(current)
-            pixels = None if self.coarse is None else self.coarse.pixels(current)
+            pixels: Tensor | None = None  # of the F_mt at hand
             for i, stage in enumerate(cast(list[Stage], self.stages)):
                 if i == self.dense_from:
                     queries, words, mask, keys = first(queries), first(words), first(mask), first(keys)
                     initial, current = first(initial), first(current)
                     pixels = None if pixels is None else first(pixels)
+                if self.coarse is not None and pixels is None:
+                    pixels = self.coarse.pixels(current)
                 queries = stage.embed(queries, keys, tokens(current) if self.adaptive else initial, words, mask)
-                prompt = None
-                if self.coarse is not None and pixels is not None:
+                if self.coarse is not None:
                     coarse.append(self.coarse(queries, pixels))
-                    if self.prompt is not None:
-                        prompt = coarse[-1].sigmoid()[:, None] * self.prompt[:, None, None]
                 if i >= self.dense_from:
-                    current = stage.predict(queries, repeat(current, queries.shape[0]), prompt)
-                    pixels = None if self.coarse is None else self.coarse.pixels(current)
+                    prompt = None if self.prompt is None else coarse[-1].sigmoid()[:, None] * self.prompt[:, None, None]
+                    current, pixels = stage.predict(queries, repeat(current, queries.shape[0]), prompt), None
         current = repeat(first(current), image.batch * (dense or repeats))
 
         return Prediction(
@@ -269,7 +268,11 @@ def build_model(config: ModelConfig, *, pretrained: bool = False) -> JMCELN:
     """The network a config describes. `pretrained` loads the encoders' published weights where the config asks for
     them; leave it off when a checkpoint is loaded afterwards."""
     return JMCELN(
-        build_image_encoder(config.image_encoder, pretrained=pretrained and config.image_encoder.pretrained),
+        build_image_encoder(
+            config.image_encoder,
+            pretrained=pretrained and config.image_encoder.pretrained,
+            fine=config.fine_skip,
+        ),
         build_text_encoder(config.text_encoder, pretrained=pretrained and config.text_encoder.pretrained),
         freeze_image=config.image_encoder.frozen,
         freeze_text=config.text_encoder.frozen,

@@ -62,9 +62,14 @@ class MultiHeadAttention(nn.Module):
         return self.to_out(out.transpose(1, 2).flatten(2))
 
 
+def repeat(x: Tensor, count: int) -> Tensor:
+    """(B, ...) -> (count, ...): each entry count / B times in a row, as the sentences of an image stand."""
+    return x if x.shape[0] == count else torch.repeat_interleave(x, count // x.shape[0], dim=0)
+
+
 def sine_positions(height: int, width: int, channels: int, *, device: torch.device | None = None) -> Tensor:
     """(channels, H, W) sine-cosine positions over the unit square: a quarter of the channels each for sin and cos of y
-    and of x, wavelengths from the whole picture to 1/32 of it. `channels` must be divisible by 4."""
+    and of x, wavelengths from twice the square's side to 1/16 of it. `channels` must be divisible by 4."""
     count = channels // 4
     frequency = 2 * torch.pi * 32 ** (torch.arange(count, device=device) / max(count - 1, 1)) / 2
     y = (torch.arange(height, device=device) + 0.5) / height

@@ -16,6 +16,8 @@ class WindowAttention(nn.Module):
     A map whose side is no multiple of the window is padded at the right and the bottom; padded positions are no keys.
     """
 
+    offset: Tensor  # (window^2, window^2): which entry of a head's bias belongs to a query and a key
+
     def __init__(self, channels: int, heads: int, window: int) -> None:
         super().__init__()
         self.heads, self.window = heads, window
@@ -36,12 +38,12 @@ class WindowAttention(nn.Module):
             x = F.pad(x, (0, pad_w, 0, pad_h)).unflatten(2, (rows, side)).unflatten(4, (columns, side))
             return x.permute(0, 2, 4, 3, 5, 1).flatten(3, 4).flatten(0, 2)
 
-        qkv = self.to_qkv(windows(x_BCHW)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        bias = self.bias[:, self.offset].to(qkv.dtype)[None]  # (1, heads, side * side, side * side)
+        q, k, v = self.to_qkv(windows(x_BCHW)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        bias = self.bias[:, self.offset].to(q.dtype)[None]  # (1, heads, side * side, side * side)
         if pad_h or pad_w:
             real = windows(x_BCHW.new_ones(1, 1, h, w)).squeeze(-1) > 0  # (rows * columns, side * side)
             bias = bias.masked_fill(~real[:, None, None], float("-inf")).repeat(b, 1, 1, 1)
-        out = F.scaled_dot_product_attention(*qkv, bias)
+        out = F.scaled_dot_product_attention(q, k, v, bias)
         out = self.to_out(out.transpose(1, 2).flatten(2))
         out = out.unflatten(0, (b, rows, columns)).unflatten(3, (side, side))
         return x_BCHW + out.permute(0, 5, 1, 3, 2, 4).flatten(4).flatten(2, 3)[:, :, :h, :w]

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jmceln_core.model.layers import Norm, conv_block
+from jmceln_core.model.layers import Norm, conv_block, repeat
 
 
 class Neck(nn.Module):
@@ -30,7 +30,7 @@ class Neck(nn.Module):
     ) -> None:
         super().__init__()
         c3, c4, c5 = in_channels
-        self.sentence: nn.Module | None = None
+        self.sentence: nn.Sequential | None = None
         if sentence_channels is not None:
             self.sentence = nn.Sequential(
                 nn.Linear(sentence_channels, channels, bias=False),
@@ -45,15 +45,30 @@ class Neck(nn.Module):
         self.m2 = conv_block(2 * channels, channels, 3, norm=norm)
         self.m1 = conv_block(2 * channels, channels, 3, norm=norm)
 
-    def forward(self, c3: Tensor, c4: Tensor, c5: Tensor, sentence_BC: Tensor | None = None) -> Tensor:
-        """Levels (B, c, h, w) and sentences (B, sentence_channels) -> F_m (B, C, H, W) at c3's resolution."""
-        if (sentence_BC is None) != (self.sentence is None):
+    def project(self, c3: Tensor, c4: Tensor, c5: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """s(F_vi W_vi) of Eq. 1 and 2, i = 1, 2, 3: what no sentence changes. (B, c, h, w) -> (B, C, h, w) each."""
+        return self.v1(c3), self.v2(c4), self.v3(c5)
+
+    def fuse(self, projected: tuple[Tensor, Tensor, Tensor], sentence_NC: Tensor | None = None) -> Tensor:
+        """The rest of Eq. 1 and 2 -> F_m (N, C, H, W) at c3's resolution.
+
+        `projected` is of B images, B dividing N, the sentences of an image together; without sentences N is B.
+        """
+        if (sentence_NC is None) != (self.sentence is None):
             raise ValueError("this neck " + ("takes no sentence" if self.sentence is None else "needs a sentence"))
-        fused = self.v3(c5)
-        if self.sentence is not None:
-            fused = fused * self.sentence(sentence_BC)[:, :, None, None]
-        for image, mix in ((self.v2(c4), self.m2), (self.v1(c3), self.m1)):
+        v1, v2, fused = projected
+        if self.sentence is not None and sentence_NC is not None:
+            count = sentence_NC.shape[0]
+            if count == 1 and self.training and isinstance(self.sentence[1], nn.BatchNorm1d):
+                raise ValueError("batch norm cannot train on one sentence: take two or more a step, or norm=group")
+            v1, v2 = repeat(v1, count), repeat(v2, count)
+            fused = repeat(fused, count) * self.sentence(sentence_NC)[:, :, None, None]
+        for image, mix in ((v2, self.m2), (v1, self.m1)):
             # to the next level's own size: x2, also where a level has an odd side
             up = F.interpolate(fused, image.shape[-2:], mode="bilinear", align_corners=False)
             fused = mix(torch.cat([up, image], dim=1))
         return fused
+
+    def forward(self, c3: Tensor, c4: Tensor, c5: Tensor, sentence_NC: Tensor | None = None) -> Tensor:
+        """Levels (B, c, h, w) and sentences (N, sentence_channels) -> F_m (N, C, H, W)."""
+        return self.fuse(self.project(c3, c4, c5), sentence_NC)

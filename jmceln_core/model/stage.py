@@ -5,10 +5,9 @@ Shapes: B images, S sentences an image, N = B * S, Q queries, C channels, H W he
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
-from jmceln_core.model.layers import MultiHeadAttention
+from jmceln_core.model.layers import MultiHeadAttention, repeat
 from jmceln_core.model.pan import PAN
 
 
@@ -84,7 +83,8 @@ class Stage(nn.Module):
     def predict(self, queries_NQC: Tensor, previous_NCHW: Tensor, prompt_NCHW: Tensor | None = None) -> Tensor:
         """Eq. 4 and PAN: the mask features of this stage (N, C, H, W) from those of the previous one.
 
-        `prompt_NCHW` (beyond the paper) is added to what Eq. 4 reads, not to the residual path.
+        `prompt_NCHW` (beyond the paper) is added to the F_mt of Eq. 4, both as its query and as its residual; PAN gates
+        with and adds the F_mt without it.
         """
         if self.refresh is None:
             return previous_NCHW
@@ -92,8 +92,3 @@ class Stage(nn.Module):
         attended = self.refresh(tokens(read), queries_NQC, queries_NQC)
         current = read + attended.transpose(1, 2).reshape(previous_NCHW.shape)
         return current if self.pan is None else self.pan(current, previous_NCHW)
-
-
-def repeat(x: Tensor, count: int) -> Tensor:
-    """(B, ...) -> (count, ...): each entry count / B times in a row."""
-    return x if x.shape[0] == count else torch.repeat_interleave(x, count // x.shape[0], dim=0)

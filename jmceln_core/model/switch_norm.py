@@ -15,6 +15,9 @@ class SwitchNorm(nn.Module):
     Variances are the biased ones. Statistics are taken in float32, also under autocast.
     """
 
+    running_mean: Tensor
+    running_var: Tensor
+
     def __init__(self, channels: int, *, eps: float = 1e-5, momentum: float = 0.1) -> None:
         super().__init__()
         self.eps, self.momentum = eps, momentum
@@ -26,24 +29,24 @@ class SwitchNorm(nn.Module):
         self.register_buffer("running_var", torch.ones(channels))
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        with torch.autocast(x_BCHW.device.type, enabled=False):
-            x = x_BCHW if x_BCHW.dtype == torch.float64 else x_BCHW.float()
-            # layer and batch statistics follow from the instance statistics: mean of means, and of second moments
-            var_in, mean_in = torch.var_mean(x, dim=(2, 3), correction=0)  # (B, C)
-            second = var_in + mean_in.square()
-            mean_ln = mean_in.mean(1, keepdim=True)
-            var_ln = second.mean(1, keepdim=True) - mean_ln.square()
-            if self.training:
-                mean_bn = mean_in.mean(0, keepdim=True)
-                var_bn = second.mean(0, keepdim=True) - mean_bn.square()
-                with torch.no_grad():
-                    self.running_mean.lerp_(mean_bn[0].to(self.running_mean), self.momentum)
-                    self.running_var.lerp_(var_bn[0].to(self.running_var), self.momentum)
-            else:
-                mean_bn, var_bn = self.running_mean[None], self.running_var[None]
-            a, b = F.softmax(self.mean_weight, 0), F.softmax(self.var_weight, 0)
-            mean = a[0] * mean_in + a[1] * mean_ln + a[2] * mean_bn
-            var = b[0] * var_in + b[1] * var_ln + b[2] * var_bn
-            scale = self.weight * (var + self.eps).rsqrt()  # (B, C)
-            shift = self.bias - mean * scale
-            return torch.addcmul(shift[:, :, None, None], x, scale[:, :, None, None]).to(x_BCHW.dtype)
+        # none of what follows is among the operations that autocast makes half precision
+        x = x_BCHW if x_BCHW.dtype == torch.float64 else x_BCHW.float()
+        # layer and batch statistics follow from the instance statistics: mean of means, and of second moments
+        var_in, mean_in = torch.var_mean(x, dim=(2, 3), correction=0)  # (B, C)
+        second = var_in + mean_in.square()
+        mean_ln = mean_in.mean(1, keepdim=True)
+        var_ln = second.mean(1, keepdim=True) - mean_ln.square()
+        if self.training:
+            mean_bn = mean_in.mean(0, keepdim=True)
+            var_bn = second.mean(0, keepdim=True) - mean_bn.square()
+            with torch.no_grad():
+                self.running_mean.lerp_(mean_bn[0].to(self.running_mean), self.momentum)
+                self.running_var.lerp_(var_bn[0].to(self.running_var), self.momentum)
+        else:
+            mean_bn, var_bn = self.running_mean[None], self.running_var[None]
+        a, b = F.softmax(self.mean_weight, 0), F.softmax(self.var_weight, 0)
+        mean = a[0] * mean_in + a[1] * mean_ln + a[2] * mean_bn
+        var = b[0] * var_in + b[1] * var_ln + b[2] * var_bn
+        scale = self.weight * (var + self.eps).rsqrt()  # (B, C)
+        shift = self.bias - mean * scale
+        return torch.addcmul(shift[:, :, None, None], x, scale[:, :, None, None]).to(x_BCHW.dtype)

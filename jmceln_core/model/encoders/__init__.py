@@ -12,8 +12,11 @@ from jmceln_core.model.encoders.base import ImageEncoder, Levels, TextEncoder, T
 __all__ = ["ImageEncoder", "Levels", "TextEncoder", "TextFeatures", "build_image_encoder", "build_text_encoder"]
 
 
-def build_image_encoder(config: ImageEncoderConfig, *, pretrained: bool) -> ImageEncoder:
-    """The image encoder `config.name`; `pretrained` loads its published or bundled weights."""
+def build_image_encoder(config: ImageEncoderConfig, *, pretrained: bool, fine: bool = True) -> ImageEncoder:
+    """The image encoder `config.name`; `pretrained` loads its published or bundled weights.
+
+    Without `fine` an encoder that needs layers of their own for the fine level c2 leaves them out.
+    """
     encoder: nn.Module
     if config.name == "clip_rn101":
         from jmceln_core.model.encoders.clip import ClipImageEncoder
@@ -22,7 +25,7 @@ def build_image_encoder(config: ImageEncoderConfig, *, pretrained: bool) -> Imag
     elif config.name == "dinov2_vits14":
         from jmceln_core.model.encoders.dinov2 import DinoV2ImageEncoder
 
-        encoder = DinoV2ImageEncoder(blocks=config.blocks, channels=config.channels)
+        encoder = DinoV2ImageEncoder(blocks=config.blocks, channels=config.channels, fine=fine)
         if pretrained:
             _load_bundled(encoder.net, "dinov2_vits14")
     elif config.name == "tiny":

@@ -23,10 +23,6 @@ class Levels(NamedTuple):
     c4: Tensor
     c5: Tensor
 
-    def repeat(self, count: int) -> Levels:
-        """Every image `count` times in a row."""
-        return Levels(*(None if x is None else x.repeat_interleave(count, dim=0) for x in self))  # type: ignore[arg-type]
-
 
 @dataclass(frozen=True)
 class TextFeatures:

@@ -5,7 +5,7 @@ Weights download on first use (tag "openai"); `pretrained=False` starts at rando
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import open_clip
 import torch
@@ -18,8 +18,10 @@ from jmceln_core.model.encoders.base import Levels, TextFeatures, normalise
 MODEL = "RN101-quickgelu"
 
 
-def _clip(pretrained: bool) -> nn.Module:
-    return open_clip.create_model(MODEL, pretrained="openai" if pretrained else None, precision="fp32")
+def _clip(pretrained: bool) -> Any:
+    if pretrained:
+        return open_clip.create_model(MODEL, "openai", precision="fp32")
+    return open_clip.CLIP(**open_clip.get_model_config(MODEL))
 
 
 class DenseAttentionPool(nn.Module):
@@ -29,15 +31,12 @@ class DenseAttentionPool(nn.Module):
     over locations) is left out.
     """
 
-    def __init__(self, pool: nn.Module) -> None:
+    def __init__(self, pool: Any) -> None:
         super().__init__()
-        self.positions = pool.positional_embedding
+        self.positions: nn.Parameter = pool.positional_embedding
         self.q_proj, self.k_proj, self.v_proj, self.c_proj = pool.q_proj, pool.k_proj, pool.v_proj, pool.c_proj
-        self.heads = pool.num_heads
-
-    @property
-    def out_channels(self) -> int:
-        return self.c_proj.out_features
+        self.heads: int = pool.num_heads
+        self.out_channels: int = pool.c_proj.out_features
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         b, c, h, w = x_BCHW.shape
@@ -57,8 +56,13 @@ class DenseAttentionPool(nn.Module):
 class ClipImageEncoder(nn.Module):
     """C2 (256), C3 (512), C4 (1024) and C5 at strides 4, 8, 16, 32.
 
-    `c5` is "layer4" (2048 channels) or "attention", the attention pool applied densely (512 channels).
+    `c5` is "layer4" (2048 channels) or "attention", the attention pool applied densely (512 channels). The image side
+    must be a multiple of 32, so that every level is whole.
     """
+
+    net: Any  # open_clip's ModifiedResNet
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, *, pretrained: bool = True, c5: Literal["layer4", "attention"] = "layer4") -> None:
         super().__init__()
@@ -74,6 +78,9 @@ class ClipImageEncoder(nn.Module):
         return self
 
     def trunk(self, image_B3SS: Tensor) -> tuple[Tensor, ...]:
+        height, width = image_B3SS.shape[-2:]
+        if height % 32 or width % 32:
+            raise ValueError(f"image_size={width}: CLIP's ResNet needs a multiple of 32, for example 416")
         x = self.net.stem(normalise(image_B3SS, self.mean, self.std))
         c2 = self.net.layer1(x)
         c3 = self.net.layer2(c2)
@@ -92,6 +99,8 @@ class ClipTextEncoder(nn.Module):
     (512).
     """
 
+    causal: Tensor  # (L, L), -inf above the diagonal
+
     def __init__(self, *, pretrained: bool = True, tokens: int = 30) -> None:
         super().__init__()
         net = _clip(pretrained)
@@ -103,8 +112,8 @@ class ClipTextEncoder(nn.Module):
         self.register_buffer("causal", net.attn_mask[:tokens, :tokens].clone(), persistent=False)
         self.tokens = tokens
         self.tokenizer = open_clip.get_tokenizer(MODEL, context_length=tokens)
-        self.channels = net.ln_final.normalized_shape[0]
-        self.sentence_channels = net.text_projection.shape[1]
+        self.channels: int = net.ln_final.normalized_shape[0]
+        self.sentence_channels: int = net.text_projection.shape[1]
 
     @property
     def trunk_module(self) -> nn.Module:

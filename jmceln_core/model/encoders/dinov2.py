@@ -5,6 +5,8 @@ A plain ViT has one resolution; the pyramid makes three of it, and a fine level 
 
 from __future__ import annotations
 
+from typing import Any
+
 import timm
 import torch
 import torch.nn.functional as F
@@ -19,10 +21,15 @@ FINE_CHANNELS = 32  # width of the fine level
 class DinoV2ImageEncoder(nn.Module):
     """`blocks` (counted from 1) are the transformer blocks whose normed outputs feed the pyramid of width `channels`.
 
-    The image side must be a multiple of 56, so that every level of the pyramid is whole.
+    Without `fine` there is no stride-4 level (c2). The image side must be a multiple of 56, so that every level of the
+    pyramid is whole.
     """
 
-    def __init__(self, *, blocks: tuple[int, ...] = (8, 12), channels: int = 192) -> None:
+    net: Any  # timm's VisionTransformer
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, *, blocks: tuple[int, ...] = (8, 12), channels: int = 192, fine: bool = True) -> None:
         super().__init__()
         # dynamic_img_size resizes the 37 x 37 position table to the grid at hand
         self.net = timm.create_model(
@@ -33,9 +40,11 @@ class DinoV2ImageEncoder(nn.Module):
         self.to_c3 = nn.Conv2d(width, channels, 1)
         self.to_c4 = conv_block(channels, channels, 3, stride=2, norm="group")
         self.to_c5 = conv_block(channels, channels, 3, stride=2, norm="group")
-        self.stem = conv_block(3, FINE_CHANNELS, 5, stride=4, norm="group")
-        self.to_fine = nn.Conv2d(channels, FINE_CHANNELS, 1)
-        self.fine = conv_block(FINE_CHANNELS, FINE_CHANNELS, 3, norm="group")
+        self.has_fine = fine
+        if fine:
+            self.stem = conv_block(3, FINE_CHANNELS, 5, stride=4, norm="group")
+            self.to_fine = nn.Conv2d(channels, FINE_CHANNELS, 1)
+            self.fine = conv_block(FINE_CHANNELS, FINE_CHANNELS, 3, norm="group")
         self.channels = (FINE_CHANNELS, channels, channels, channels)
         self.register_buffer("mean", torch.tensor((0.485, 0.456, 0.406)), persistent=False)
         self.register_buffer("std", torch.tensor((0.229, 0.224, 0.225)), persistent=False)
@@ -57,6 +66,9 @@ class DinoV2ImageEncoder(nn.Module):
     def levels(self, image_B3SS: Tensor, features: tuple[Tensor, ...]) -> Levels:
         c3 = self.to_c3(torch.cat(features, dim=1))
         c4 = self.to_c4(c3)
+        return Levels(self._fine(image_B3SS, c3) if self.has_fine else None, c3, c4, self.to_c5(c4))
+
+    def _fine(self, image_B3SS: Tensor, c3: Tensor) -> Tensor:
         stem = self.stem(normalise(image_B3SS, self.mean, self.std))
         coarse = F.interpolate(self.to_fine(c3), stem.shape[-2:], mode="bilinear", align_corners=False)
-        return Levels(self.fine(stem + coarse), c3, c4, self.to_c5(c4))
+        return self.fine(stem + coarse)
