@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -34,7 +35,7 @@ from jmceln_ros.msg import Target
 from jmceln_ros.processes import NodeProcess, executable, isolate
 from jmceln_ros.sources import SourceError, open_source
 
-PHOTO_COMMANDS = ("the cup", "the spoon", "the saucer under the cup")
+PHOTO_COMMANDS = ("the cup", "the spoon", "the saucer under the cup", "the dog")  # the last one is not there
 TABLE_COMMANDS = ("the blue mug", "the mug on the left", "the apple on the right", "the red apple")
 _RATE = 10.0  # Hz of the camera
 _STATUS = {Target.FOUND: "FOUND", Target.NOT_PRESENT: "NOT_PRESENT", Target.LOW_CONFIDENCE: "LOW_CONFIDENCE"}
@@ -69,7 +70,7 @@ class Client(Node):
     def __init__(self) -> None:
         super().__init__("demo")
         self._command = self.create_publisher(String, "/command", qos.COMMAND)
-        self._state = self.create_client(GetState, "/segment_node/get_state")
+        self._state: Any = self.create_client(GetState, "/segment_node/get_state")
         self._frames: set[str] = set()  # frame ids of the camera pictures seen
         self._targets: list[tuple[float, Target]] = []
         self._overlays: dict[tuple[int, int], Image] = {}
@@ -91,7 +92,8 @@ class Client(Node):
                 raise DemoError(f"segment_node ended with code {node.exit_code}")
             future = self._state.call_async(GetState.Request())
             rclpy.spin_until_future_complete(self, future, timeout_sec=1.0)
-            state = future.result().current_state.id if future.done() else State.PRIMARY_STATE_UNKNOWN
+            response = future.result() if future.done() else None
+            state = response.current_state.id if response else State.PRIMARY_STATE_UNKNOWN
             if state == State.PRIMARY_STATE_ACTIVE:
                 return
             # The node answers once its start is over: a state that is still unconfigured then is a failed one.
@@ -156,7 +158,7 @@ def run(
             pictures = shows()
             client.wait_until_active(segment, 180.0)
         for show in pictures:
-            settings = {"source": str(show.picture), "rate": _RATE, "frame_id": show.name}
+            settings: dict[str, str | float] = {"source": str(show.picture), "rate": _RATE, "frame_id": show.name}
             with NodeProcess(executable("camera_node"), output / "camera_node.log", parameters=settings) as camera:
                 print(f"{show.name}: {show.picture}", flush=True)
                 with _explained(camera):

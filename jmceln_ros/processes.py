@@ -48,8 +48,8 @@ def _signals_deferred() -> Iterator[None]:
     finally:
         for number, handler in zip(numbers, handlers, strict=True):
             signal.signal(number, handler)
-        for number in pending:
-            signal.raise_signal(number)
+        for came in pending:
+            signal.raise_signal(came)
 
 
 class NodeProcess:

@@ -30,7 +30,7 @@ def run(make_node: Callable[[], Node], name: str, args: Sequence[str] | None = N
     node = None
     failed = False
     try:
-        rclpy.init(args=args)
+        rclpy.init(args=None if args is None else list(args))
         node = make_node()
         if hasattr(node, "start"):
             node.start()

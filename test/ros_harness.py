@@ -43,27 +43,21 @@ class Probe(Node):
         self.camera = self.create_publisher(Image, "image", qos.IMAGE_OUTPUT)
         self.person = self.create_publisher(String, command, qos.COMMAND)
         self.targets: list[Target] = []
-        self.ages: list[float] = []  # seconds from each target's image stamp to its arrival here
         self.masks: list[Image] = []
         self.overlays: list[Image] = []
         self.active: list[str] = []
         self.images: list[Image] = []
-        self.create_subscription(Target, "segment_node/target", self._on_target, qos.RESULT)
+        self.create_subscription(Target, "segment_node/target", self.targets.append, qos.RESULT)
         self.create_subscription(Image, "segment_node/mask", self.masks.append, qos.RESULT)
         self.create_subscription(String, "segment_node/active_command", self._on_active, qos.STATE)
         self._count = 0
-
-    def _on_target(self, message: Target) -> None:
-        self.targets.append(message)
-        stamp = message.header.stamp
-        self.ages.append(self.get_clock().now().nanoseconds * 1e-9 - stamp.sec - stamp.nanosec * 1e-9)
 
     def _on_active(self, message: String) -> None:
         self.active.append(message.data)
 
     def forget(self) -> None:
         """Empties what was received."""
-        for received in (self.targets, self.ages, self.masks, self.overlays, self.images):
+        for received in (self.targets, self.masks, self.overlays, self.images):
             received.clear()
 
     def watch_overlay(self) -> None:

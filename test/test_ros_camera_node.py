@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 import cv2
@@ -86,6 +87,11 @@ def test_a_video_at_its_own_rate_ends_when_it_does_not_loop(watcher, tmp_path):
     assert len(seen) > 5
     assert seen == sorted(seen)
     assert seen[-1] == pytest.approx(232, abs=4)
+
+
+@pytest.mark.parametrize("name", ["segment_node", "camera_node"])
+def test_what_colcon_installed_can_be_run_by_ros2_run_and_launch_files(name):
+    assert os.access(executable(name)[1], os.X_OK)
 
 
 @pytest.mark.parametrize(
