@@ -108,12 +108,7 @@ class Scene:
 
     def _measure(self, instance: Instance) -> Thing | None:
         height, width = self.picture.height, self.picture.width
-        if instance.segmentation:
-            mask = instance.mask(height, width)
-        else:  # a crowd region known by its box only
-            mask = np.zeros((height, width), bool)
-            x, y, w, h = instance.box
-            mask[int(max(y, 0)) : int(np.ceil(y + h)), int(max(x, 0)) : int(np.ceil(x + w))] = True
+        mask = instance.mask(height, width)
         columns, rows = mask.sum(0), mask.sum(1)
         total = int(rows.sum())
         if not total:
