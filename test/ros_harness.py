@@ -1,8 +1,7 @@
-"""What the ROS tests share: a domain of their own, and a probe that plays camera, person and robot."""
+"""What the ROS tests share: a probe that plays camera, person and robot (conftest.py gives them a domain)."""
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -24,9 +23,6 @@ from std_msgs.msg import String
 
 from jmceln_ros import qos
 from jmceln_ros.images import fill_image
-from jmceln_ros.processes import isolate
-
-isolate(1 + os.getpid() % 100)
 
 COLOUR_NODE = [sys.executable, str(Path(__file__).with_name("ros_colour_node.py"))]
 START_TIMEOUT = 180.0  # seconds for a process to come up: importing torch on a busy machine
