@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import rclpy
 import rclpy.parameter
-from jmceln_ros.msg import Target
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.srv import SetParameters
@@ -23,6 +22,7 @@ from std_msgs.msg import String
 
 from jmceln_ros import qos
 from jmceln_ros.images import fill_image
+from jmceln_ros.msg import Target
 
 COLOUR_NODE = [sys.executable, str(Path(__file__).with_name("ros_colour_node.py"))]
 START_TIMEOUT = 180.0  # seconds for a process to come up: importing torch on a busy machine

@@ -8,12 +8,12 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2: run `make test`")
 pytest.importorskip("jmceln_ros.msg", reason="needs the built messages: run `make test`")
 
-from jmceln_ros.msg import Target
 from lifecycle_msgs.msg import State, Transition
 from ros_harness import START_TIMEOUT, mask_of, probing, tiny_checkpoint
 
 from jmceln_core import checkpoint
 from jmceln_ros import scene
+from jmceln_ros.msg import Target
 from jmceln_ros.processes import NodeProcess, executable
 
 pytestmark = pytest.mark.ros

@@ -11,7 +11,6 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2: run `make test`")
 pytest.importorskip("jmceln_ros.msg", reason="needs the built messages: run `make test`")
 
-from jmceln_ros.msg import Target
 from lifecycle_msgs.msg import State, Transition
 from rcl_interfaces.msg import ParameterType
 from rcl_interfaces.srv import DescribeParameters
@@ -21,6 +20,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
 from jmceln_ros.images import LAYOUTS
+from jmceln_ros.msg import Target
 from jmceln_ros.processes import NodeProcess, executable
 
 pytestmark = pytest.mark.ros
