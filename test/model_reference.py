@@ -5,9 +5,11 @@ Functions take a module only to read its numbers. Maps are (B, C, H, W), sequenc
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
+import open_clip
 import torch
 from torch import Tensor, nn
 
@@ -196,3 +198,17 @@ def window_attention(module: nn.Module, x: np.ndarray) -> np.ndarray:
                 for (r, c), row in zip(places, mixed, strict=True):
                     out[sample, :, r, c] += row
     return out
+
+
+@functools.cache
+def random_clip() -> nn.Module:
+    """open_clip's own RN101-quickgelu with random weights, in eval mode; built once, do not change it.
+
+    open_clip starts the last norm of every residual branch at zero; here each branch takes part.
+    """
+    torch.manual_seed(0)
+    net = open_clip.create_model("RN101-quickgelu", pretrained=None)
+    for name, parameter in net.visual.named_parameters():
+        if name.endswith("bn3.weight"):
+            nn.init.uniform_(parameter, 0.1, 0.4)
+    return net.eval()
