@@ -253,10 +253,10 @@ class DataConfig:
 class OptimConfig:
     """How long and how fast."""
 
-    steps: int = 3000  # optimiser steps
-    images: int = 3  # pictures in a step
-    sentences: int = 8  # sentences of each picture in a step, sharing its image half
-    dense: int = 2  # of these, how many go through the dense stages and the mask head
+    steps: int = 2800  # optimiser steps
+    images: int = 2  # pictures in a step
+    sentences: int = 10  # sentences of each picture in a step, sharing its image half
+    dense: int = 6  # of these, how many go through the dense stages and the mask head
     lr: float = 6e-4  # AdamW, peak
     weight_decay: float = 0.02  # not on norms, biases and other vectors
     warmup: int = 100  # steps of linear warm-up; cosine to zero afterwards
