@@ -280,7 +280,9 @@ class Environment:
             self.call([sys.executable, "-m", "venv", *shared, str(self.venv)])
 
     def install_packages(self) -> None:
-        pip = [str(self.python), "-m", "pip", "--disable-pip-version-check", "install", "--progress-bar", "off"]
+        pip = [str(self.python), "-m", "pip", "--disable-pip-version-check", "install"]
+        # Compiling all of PyTorch takes a minute; Python compiles what is imported, when it is.
+        pip += ["--progress-bar", "off", "--no-compile"]
         needed = ["-r", str(ROOT / "requirements" / "runtime.txt"), "-r", str(ROOT / "requirements" / "dev.txt")]
         if self.ros.kind == "wheels":
             # In one call with the rest, so that pip sees every requirement at once.
@@ -440,12 +442,15 @@ class Environment:
         """Say what is being done, how long it usually takes and, every now and then, how far it is."""
         say(f"jmceln: step {number} of 3: {what} (usually {usual})")
         start = time.monotonic()
+        free = shutil.disk_usage(self.venv).free
         done = threading.Event()
 
         def report() -> None:
             while not done.wait(HEARTBEAT_S):
-                last = next((line.strip() for line in reversed(self.log_lines()) if line.strip()), "")
-                say(f"        {time.monotonic() - start:4.0f} s: {last[:100]}")
+                written = max(0, free - shutil.disk_usage(self.venv).free) / 1e9
+                lines = (line.strip() for line in reversed(self.log_lines()) if not line.startswith("WARNING"))
+                last = next((line for line in lines if line), "")
+                say(f"        {time.monotonic() - start:4.0f} s, {written:.1f} GB written: {last[:90]}")
 
         reporter = threading.Thread(target=report, daemon=True)
         reporter.start()
