@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 import torch
@@ -127,20 +128,27 @@ def test_head_by_hand() -> None:
     assert head.macs_per_sentence == steps + 64 * 64 * 4 * 2
 
 
-@pytest.mark.parametrize("preset", ["base", "bundled"])
-def test_presets(preset: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["stages=6", "--model", preset, "--json", "queries=20"]) == 0
-    printed = capsys.readouterr().out
-    report = json.loads(printed)
-    assert report["model"] == preset
-    assert [p["name"] for p in report["parts"]][4:10] == [f"stage {i}" for i in range(1, 7)]
+@pytest.mark.parametrize("preset", ["paper", "base", "bundled"])
+def test_the_documents_tables_are_what_the_command_prints(
+    preset: str, repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--model", preset]) == 0
+    table = capsys.readouterr().out.partition("\n\n")[2]
+    assert table in (repository / "docs" / "model.md").read_text(encoding="utf-8")
+
+
+def test_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["stages=7", "--model", "bundled", "--json", "queries=21"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["model"] == "bundled"
+    assert [p["name"] for p in report["parts"]][4:-2] == [f"stage {i}" for i in range(1, 8)]
     whole = report["total"]
     for key in ("parameters", "learning", "macs_per_image", "macs_per_sentence"):
         assert whole[key] == sum(part[key] for part in report["parts"]) > 0
-    assert (whole["learning"] < whole["parameters"]) == (preset == "bundled")
+    assert whole["learning"] < whole["parameters"]  # its encoders are frozen
 
 
-def test_table_and_command_line(capsys: pytest.CaptureFixture[str], tmp_path) -> None:
+def test_table_and_command_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     path = tmp_path / "small.yaml"
     path.write_text(json.dumps(SMALL))
     assert main(["--model", str(path), "lsran=false"]) == 0
