@@ -40,9 +40,11 @@ demo: env
 	@$(IN_ENV) exec python -m jmceln_ros.demo $${DEMO_IMAGE:+--image "$$DEMO_IMAGE"} \
 		$${DEMO_COMMAND:+--command "$$DEMO_COMMAND"}
 
-# Plugins that happen to be installed (a ROS machine has several) have no say in the tests.
+# Plugins that happen to be installed (a ROS machine has several) have no say in the tests. One thread for each process:
+# the tensors are small, and threads that wait for each other on a busy machine turn seconds into minutes.
 test: env
-	@$(IN_ENV) JMCELN_REQUIRE_ROS=1 PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 python -m pytest $(PYTEST_ARGS)
+	@$(IN_ENV) JMCELN_REQUIRE_ROS=1 PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} \
+		python -m pytest $(PYTEST_ARGS)
 
 lint: env
 	@$(IN_ENV) ruff check . && ruff format --check .
