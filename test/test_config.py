@@ -27,7 +27,7 @@ from jmceln_core.config import (
 
 BEYOND_THE_PAPER = (
     *("positions", "words", "query_mixing", "pan_projection", "fine_skip", "deep_supervision", "mask_prompt"),
-    *("presence_head", "iou_head"),
+    *("coarse_residual", "presence_head", "iou_head"),
 )
 
 
@@ -139,6 +139,7 @@ def test_a_bad_override_names_the_field_and_what_is_allowed(override: str, messa
         (["channels=36"], "channels=36: must be divisible by heads=8"),
         (["fusion=queries", "cascade=false"], "fusion=queries needs cascade=true"),
         (["mask_prompt=true"], "mask_prompt=true needs deep_supervision=true"),
+        (["coarse_residual=true"], "coarse_residual=true needs deep_supervision=true"),
         (["iou_head=true", "cascade=false"], "presence_head and iou_head need cascade=true"),
         (["dense_from=6"], "dense_from=6: must be at least 0 and below stages=6"),
         (["dense_from=-1"], "dense_from=-1"),

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from model_reference import random_clip, randomise, unlearned
 from torch import Tensor, nn
 
@@ -40,20 +41,21 @@ TABLE_2: dict[int, dict[str, bool]] = {
 BEYOND = dict.fromkeys(
     (
         *("positions", "words", "query_mixing", "pan_projection", "fine_skip", "deep_supervision", "mask_prompt"),
-        *("presence_head", "iou_head"),
+        *("coarse_residual", "presence_head", "iou_head"),
     ),
     True,
 )
 QUERIES = {"fusion": "queries", "norm": "group"}
 VARIANTS: dict[str, dict[str, Any]] = {
     **{f"row {n}": switches for n, switches in TABLE_2.items()},
-    **{name: {name: True} for name in BEYOND if name != "mask_prompt"},
+    **{name: {name: True} for name in BEYOND if name not in ("mask_prompt", "coarse_residual")},
     "neck, everything": BEYOND,
     "neck, everything, late": {**BEYOND, "dense_from": 2, "adaptive": False},
     "queries": QUERIES,
     "queries, fixed values": {**QUERIES, "adaptive": False},
     "queries, everything": {**QUERIES, **BEYOND},
     "queries, everything, late": {**QUERIES, **BEYOND, "dense_from": 2},
+    "coarse residual": {"deep_supervision": True, "coarse_residual": True},
     "queries, no PAN, prompt": {**QUERIES, "pan": False, "deep_supervision": True, "mask_prompt": True},
 }
 TEXTS = ["left mug", "the big red cup on the table", "dog", "a", "the other one there", "second from right"]
@@ -101,6 +103,9 @@ def one_sentence(model: JMCELN, config: ModelConfig, image: Tensor, text: TextFe
                 prompt = coarse[-1].sigmoid()[:, None] * model.prompt[:, None, None] if config.mask_prompt else None
                 current = stage.predict(queries, current, prompt)
     logits = model.head(current, levels.c2) if config.fine_skip else model.head(current)
+    if config.coarse_residual:  # target against background is the head's answer plus the coarse one
+        both = F.interpolate(coarse[-1][:, None], logits.shape[-2:], mode="bilinear", align_corners=False)
+        logits = logits + both * torch.tensor([-0.5, 0.5]).double()[:, None, None]
     presence, iou = (head(queries) if head is not None else None for head in (model.presence_head, model.iou_head))
     return Prediction(logits, coarse, presence, iou, queries)
 
