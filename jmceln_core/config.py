@@ -88,6 +88,7 @@ class ModelConfig:
     fine_skip: bool = False  # a stride-4 level joins the head
     deep_supervision: bool = False  # each stage predicts a coarse mask from its queries and F_mt
     mask_prompt: bool = False  # a stage's coarse mask is added to the F_mt its dense part reads
+    coarse_residual: bool = False  # the head's logits are added to the last coarse mask's, enlarged
     presence_head: bool = False  # "there is no such thing here", from the mean final query
     iou_head: bool = False  # predicted IoU of the mask, from the mean final query
     decision: DecisionConfig = field(default_factory=DecisionConfig)
@@ -107,6 +108,8 @@ class ModelConfig:
             raise ConfigError("fusion=queries needs cascade=true: without stages the sentence would enter nowhere")
         if self.mask_prompt and not self.deep_supervision:
             raise ConfigError("mask_prompt=true needs deep_supervision=true: it feeds on the stages' coarse masks")
+        if self.coarse_residual and not self.deep_supervision:
+            raise ConfigError("coarse_residual=true needs deep_supervision=true: it adds to the stages' coarse masks")
         if (self.presence_head or self.iou_head) and not self.cascade:
             raise ConfigError("presence_head and iou_head need cascade=true: they read the final queries")
         if not 0 <= self.dense_from < self.stages:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jmceln_core.config import ModelConfig
@@ -87,6 +88,7 @@ class JMCELN(nn.Module):
         fine_skip: bool = False,
         deep_supervision: bool = False,
         mask_prompt: bool = False,
+        coarse_residual: bool = False,
         presence_head: bool = False,
         iou_head: bool = False,
         freeze_image: bool = False,
@@ -121,6 +123,7 @@ class JMCELN(nn.Module):
         self.to_query = _projection(text_encoder.sentence_channels, channels) if cascade and not in_neck else None
         self.coarse = CoarseMask(channels) if deep_supervision and cascade else None
         self.prompt = nn.Parameter(0.02 * torch.randn(channels)) if mask_prompt and self.coarse is not None else None
+        self.coarse_residual = coarse_residual
         self.head = MaskHead(channels, head_channels, fine_channels=c2 if fine_skip else None, norm=norm)
         self.presence_head = QueryHead(channels) if presence_head else None
         self.iou_head = QueryHead(channels) if iou_head else None
@@ -216,8 +219,13 @@ class JMCELN(nn.Module):
                     current, pixels = stage.predict(queries, repeat(current, queries.shape[0]), prompt), None
         current = repeat(first(current), image.batch * (dense or repeats))
 
+        logits = self.head(current, image.fine)
+        if self.coarse_residual and coarse:
+            # the head corrects the last stage's coarse mask: half of it against the background, half for the target
+            up = F.interpolate(coarse[-1][:, None], logits.shape[-2:], mode="bilinear", align_corners=False) / 2
+            logits = logits + torch.cat([-up, up], dim=1)
         return Prediction(
-            self.head(current, image.fine),
+            logits,
             coarse,
             self.presence_head(queries) if self.presence_head is not None and queries is not None else None,
             self.iou_head(queries) if self.iou_head is not None and queries is not None else None,
@@ -259,6 +267,7 @@ _SAME = (
     "fine_skip",
     "deep_supervision",
     "mask_prompt",
+    "coarse_residual",
     "presence_head",
     "iou_head",
 )
