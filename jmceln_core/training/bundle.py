@@ -24,7 +24,7 @@ from jmceln_core.data.grounding import GroundingData
 from jmceln_core.model import build_model
 from jmceln_core.segmenter import RawAnswer, Segmenter, Status, decide
 
-MASK_THRESHOLDS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
+MASK_THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
 ACCEPTED = 0.97  # share of the sentences with a target that must not be called absent
 RIGHT = 0.5  # an answer is right if its IoU reaches this
 
