@@ -9,12 +9,16 @@ ROS = auto
 # The picture, folder or video of `make demo`, and the sentence; without them it shows its own.
 IMAGE =
 COMMAND =
+# For `make bundled`: the data's folder, where features are cached, and the run.
+DATA = data
+FEATURES = runs/features
+RUN = runs/bundled
 # More arguments for pytest, for example  make test PYTEST_ARGS="-k letterbox"  or  "-m slow".
 PYTEST_ARGS =
 
 IN_ENV = . "$(abspath $(VENV))/ros_env.sh" &&
 
-.PHONY: help demo test lint format types env clean distclean
+.PHONY: help demo test bundled lint format types env clean distclean
 .DEFAULT_GOAL := help
 
 help:
@@ -24,6 +28,7 @@ help:
 	@echo 'make lint       ruff: rules and layout'
 	@echo 'make format     let ruff lay out the code and repair what it can'
 	@echo 'make types      mypy on both packages'
+	@echo 'make bundled    train the bundled model (docs/training.md): DATA, FEATURES, RUN'
 	@echo 'make env        only make the environment ($(VENV)), or bring it up to date'
 	@echo 'make clean      remove what tests, demo and colcon left behind'
 	@echo 'make distclean  remove the environment as well'
@@ -45,6 +50,10 @@ demo: env
 test: env
 	@$(IN_ENV) JMCELN_REQUIRE_ROS=1 PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} \
 		python -m pytest $(PYTEST_ARGS)
+
+bundled: env
+	@$(IN_ENV) python -m jmceln_core.train --config config/train/bundled.yaml --data.root "$(DATA)" \
+		--data.cache "$(FEATURES)" --output "$(RUN)" && python -m jmceln_core.training.bundle "$(RUN)"
 
 lint: env
 	@$(IN_ENV) ruff check . && ruff format --check .

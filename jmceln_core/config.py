@@ -256,7 +256,7 @@ class DataConfig:
 class OptimConfig:
     """How long and how fast."""
 
-    steps: int = 2800  # optimiser steps
+    steps: int = 2400  # optimiser steps
     images: int = 2  # pictures in a step
     sentences: int = 10  # sentences of each picture in a step, sharing its image half
     dense: int = 6  # of these, how many go through the dense stages and the mask head
