@@ -84,3 +84,11 @@ def test_gradients() -> None:
     assert torch.autograd.gradcheck(module, (x,))
     module(x).square().sum().backward()
     assert unlearned(module) == set()
+
+
+def test_nearly_constant_maps_far_from_zero_stay_finite() -> None:
+    torch.manual_seed(0)
+    x = 100 + 0.01 * torch.randn(4, 8, 16, 16)
+    norm = SwitchNorm(8).train()
+    assert norm(x).isfinite().all()
+    assert (norm.running_var > 0).all()

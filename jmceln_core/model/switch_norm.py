@@ -31,14 +31,14 @@ class SwitchNorm(nn.Module):
     def forward(self, x_BCHW: Tensor) -> Tensor:
         # none of what follows is among the operations that autocast makes half precision
         x = x_BCHW if x_BCHW.dtype == torch.float64 else x_BCHW.float()
-        # layer and batch statistics follow from the instance statistics: mean of means, and of second moments
+        # layer and batch statistics follow from the instance statistics: mean of means, and mean of variances plus
+        # variance of means (the difference of second moments would cancel)
         var_in, mean_in = torch.var_mean(x, dim=(2, 3), correction=0)  # (B, C)
-        second = var_in + mean_in.square()
         mean_ln = mean_in.mean(1, keepdim=True)
-        var_ln = second.mean(1, keepdim=True) - mean_ln.square()
+        var_ln = var_in.mean(1, keepdim=True) + mean_in.var(1, correction=0, keepdim=True)
         if self.training:
             mean_bn = mean_in.mean(0, keepdim=True)
-            var_bn = second.mean(0, keepdim=True) - mean_bn.square()
+            var_bn = var_in.mean(0, keepdim=True) + mean_in.var(0, correction=0, keepdim=True)
             with torch.no_grad():
                 self.running_mean.lerp_(mean_bn[0].to(self.running_mean), self.momentum)
                 self.running_var.lerp_(var_bn[0].to(self.running_var), self.momentum)

@@ -45,6 +45,8 @@ class Trainer:
             raise ConfigError(
                 "this loop trains on cached features: image_encoder.frozen and text_encoder.frozen must be true"
             )
+        if self.model_config.image_encoder.name == "dinov2_vits14" and not self.model_config.fine_skip:
+            raise ConfigError("training with dinov2_vits14 needs fine_skip=true (without it the mask has another size)")
         self.model = build_model(self.model_config, pretrained=True)
         self._prepare_data()
         self.model.to(self.device).train()
