@@ -116,7 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             answer = predict(segmenter, rgb, args.text)
             if args.out:
                 write_picture(args.out, overlay.draw(rgb, answer, args.text))
-    except (CheckpointError, ValueError) as error:
+    except (CheckpointError, ValueError, RuntimeError) as error:
         print(f"predict: {error}", file=sys.stderr)
         return 2
     print(json.dumps(as_json(answer)) if args.json else as_text(answer))

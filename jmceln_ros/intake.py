@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+import unicodedata
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -83,11 +84,12 @@ class Intake(Generic[Frame]):
     def order(self, text: str, arrival: Any) -> Command | None:
         """Puts a new command in force and returns it; a blank text ends the one in force and returns None.
 
-        Commands are numbered from 1 in the order they come, blank ones included.
+        Blank is white space and invisible characters alone. Commands are numbered from 1 in the order they come, blank
+        ones included.
         """
         with self._changed:
             self._sequence += 1
-            self._command = Command(text, arrival, self._sequence) if text.strip() else None
+            self._command = None if _blank(text) else Command(text, arrival, self._sequence)
             self._changed.notify_all()
             return self._command
 
@@ -115,3 +117,8 @@ class Intake(Generic[Frame]):
             if served:
                 self._command = None
             return served
+
+
+def _blank(text: str) -> bool:
+    """Whether nothing is left of the text once Segmenter has taken white space, control and format characters away."""
+    return all(c.isspace() or unicodedata.category(c) in ("Cc", "Cf", "Cs") for c in text)

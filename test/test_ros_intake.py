@@ -73,7 +73,7 @@ def test_a_command_before_the_first_frame_and_before_opening_is_kept():
     assert (job.frame, job.command.text, job.command.arrival, job.command.sequence) == ("a", "cup", 12, 1)
 
 
-@pytest.mark.parametrize("blank", ["", "  ", "\n"])
+@pytest.mark.parametrize("blank", ["", "  ", "\n", "\u200b", "\x00\u00a0"])
 def test_a_blank_command_stops(intake, blank):
     intake.order("cup", 0)
     assert intake.order(blank, 1) is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -14,7 +15,7 @@ import yaml
 from safetensors.torch import load_file
 
 from jmceln_core import checkpoint
-from jmceln_core.config import DataConfig, LossConfig, OptimConfig, TrainConfig
+from jmceln_core.config import ConfigError, DataConfig, LossConfig, OptimConfig, TrainConfig
 from jmceln_core.model import Prediction, build_model
 from jmceln_core.train import main
 from jmceln_core.training.loop import Trainer
@@ -249,9 +250,14 @@ def test_an_interrupted_run_resumes_to_the_same_weights(config: TrainConfig, tmp
     assert all(torch.equal(whole[key], parts[key]) for key in whole)
 
 
-def test_training_learns_the_discs_and_leaves_frozen_encoders_alone(config: TrainConfig, tmp_path: Path) -> None:
-    from dataclasses import replace
+def test_a_run_of_another_model_is_not_resumed(config: TrainConfig, tmp_path: Path) -> None:
+    Trainer(config, tmp_path / "run", device="cpu").run()
+    other = replace(config, model_overrides=("channels=32",))
+    with pytest.raises(ConfigError, match="another model"):
+        Trainer(other, tmp_path / "run", device="cpu")
 
+
+def test_training_learns_the_discs_and_leaves_frozen_encoders_alone(config: TrainConfig, tmp_path: Path) -> None:
     longer = replace(config, optim=replace(config.optim, steps=60, lr=3e-3), validate_every=30)
     trainer = Trainer(longer, tmp_path / "run", device="cpu")
     before = {k: v.clone() for k, v in trainer.model.image_encoder.state_dict().items()}

@@ -111,14 +111,14 @@ class Trainer:
             self.optimiser.zero_grad(set_to_none=True)
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), optim.clip)
-            if not norm.isfinite():
-                sums["skipped"] += 1  # reported with the metrics; the weights stay as they were
-                continue
-            self.optimiser.step()
-            self.average.update(self.model)
             self.step = step + 1
-            for name, value in ({"loss": float(loss.detach())} | terms).items():
-                sums[name] += value
+            if norm.isfinite():
+                self.optimiser.step()
+                self.average.update(self.model)
+                for name, value in ({"loss": float(loss.detach())} | terms).items():
+                    sums[name] += value
+            else:
+                sums["skipped"] += 1  # the share is reported with the metrics; the weights stay as they were
             bar.set_postfix(loss=f"{loss.detach():.3f}")
             if self.step % self.config.validate_every == 0 or self.step == optim.steps:
                 count = self.config.validate_every
@@ -205,8 +205,12 @@ class Trainer:
         def part(prefix: str) -> dict[str, torch.Tensor]:
             return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
-        self.model.load_state_dict(part("model."), strict=False)
-        self.average.model.load_state_dict(part("average."), strict=False)
+        for model, prefix in ((self.model, "model."), (self.average.model, "average.")):
+            found = part(prefix)
+            expected = self._trained(model.state_dict())
+            if {k: v.shape for k, v in found.items()} != {k: v.shape for k, v in expected.items()}:
+                raise ConfigError(f"{path}: the run was of another model; give this one another --output")
+            model.load_state_dict(found, strict=False)  # the frozen encoders are not in it
         state = self.optimiser.state_dict()
         moments: dict[int, dict[str, torch.Tensor]] = defaultdict(dict)
         for key, value in part("optimiser.").items():
