@@ -30,6 +30,8 @@ def demo(*arguments, **options):
         stderr=subprocess.PIPE,
         text=True,
         cwd=Path(__file__).parents[1],
+        # a test run in the background ignores SIGINT, and its children would too
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         **options,
     )
 
