@@ -187,6 +187,24 @@ def test_crowds_and_second_outlines_of_the_target_are_no_rivals() -> None:
     assert float(batch.masks[0, 0].sum()) == pytest.approx(25, abs=1)  # 20 x 20 pixels at a quarter of the side
 
 
+def test_a_picture_without_instances_can_hold_sentences_that_match_nothing() -> None:
+    picture = Picture(1, Path("unused.png"), HEIGHT, WIDTH)
+    absent = [Expression(1, (), "the dog"), Expression(1, (), "the cat")]
+    batches = GroundingBatches(
+        GroundingData({1: picture}, absent),
+        {1: Pool([], [], absent)},
+        DataConfig(),
+        images=1,
+        sentences=2,
+        image_size=80,
+        mask_size=20,
+        seed=0,
+    )
+    batch = batches.collate([picture], [absent])
+    assert not batch.targets.any()
+    assert not batch.rivals.any()
+
+
 def test_validation_pictures_come_from_the_first_source_and_are_kept_apart(tmp_path: Path) -> None:
     write(tmp_path, "one", 6)
     write(tmp_path, "two", 3, first=100)

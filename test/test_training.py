@@ -18,6 +18,7 @@ from jmceln_core import checkpoint
 from jmceln_core.config import ConfigError, DataConfig, LossConfig, OptimConfig, TrainConfig
 from jmceln_core.model import Prediction, build_model
 from jmceln_core.train import main
+from jmceln_core.training.features import ImageFeatureCache, TextFeatureCache
 from jmceln_core.training.loop import Trainer
 from jmceln_core.training.losses import contrast_loss, dice_loss, grounding_loss
 from jmceln_core.training.optimiser import AveragedWeights, cosine, parameter_groups
@@ -248,6 +249,37 @@ def test_an_interrupted_run_resumes_to_the_same_weights(config: TrainConfig, tmp
     whole, parts = (load_file(tmp_path / run / "state.safetensors") for run in ("whole", "parts"))
     assert whole.keys() == parts.keys()
     assert all(torch.equal(whole[key], parts[key]) for key in whole)
+
+
+def test_the_last_line_is_a_mean_over_its_own_steps(config: TrainConfig, tmp_path: Path) -> None:
+    plain = replace(config, optim=replace(config.optim, steps=4), validate_every=4)
+    uneven = replace(plain, validate_every=3)
+    for run, settings in (("plain", plain), ("uneven", uneven)):
+        Trainer(settings, tmp_path / run, device="cpu").run()
+
+    def losses(run: str) -> list[float]:
+        return [json.loads(line)["loss"] for line in (tmp_path / run / "metrics.jsonl").read_text().splitlines()]
+
+    first, last = losses("uneven")
+    assert losses("plain") == [pytest.approx((3 * first + last) / 4, abs=1e-4)]
+
+
+def test_cached_features_know_what_they_depend_on_and_any_text(config: TrainConfig, tmp_path: Path) -> None:
+    trainer = Trainer(config, tmp_path / "run", device="cpu")
+    picture = next(iter(trainer.batches.data.pictures.values()))
+    elsewhere = replace(picture, path=tmp_path / "discs" / "images" / picture.path.name)
+    assert trainer.images.path(picture, 0) != trainer.images.path(elsewhere, 0)
+    encoder = trainer.model.image_encoder
+    assert (
+        ImageFeatureCache(tmp_path, encoder, 64, (8,)).folder != ImageFeatureCache(tmp_path, encoder, 64, (9,)).folder
+    )
+    texts = TextFeatureCache(tmp_path, trainer.model.text_encoder, 30)
+    texts.fill(["two\nlines", "the ball"])
+    again = TextFeatureCache(tmp_path, trainer.model.text_encoder, 30)
+    assert list(again.row) == list(texts.row)
+    for one, two in zip(again.words, texts.words, strict=True):
+        assert torch.equal(one, two)
+    assert TextFeatureCache(tmp_path, trainer.model.text_encoder, 8).row == {}
 
 
 def test_a_run_of_another_model_is_not_resumed(config: TrainConfig, tmp_path: Path) -> None:

@@ -199,7 +199,8 @@ class GroundingBatches:
 
 def _same(masks_Khw: np.ndarray) -> np.ndarray:
     """(K, K) bool: instances that nearly coincide (IoU above SAME), COCO has a few; each with itself as well."""
-    flat = (masks_Khw.reshape(len(masks_Khw), -1) > 0.5).astype(np.float32)
+    count, h, w = masks_Khw.shape  # there may be no instance at all
+    flat = (masks_Khw.reshape(count, h * w) > 0.5).astype(np.float32)
     inter = flat @ flat.T
     area = flat.sum(1)
     return inter > SAME * np.maximum(area[:, None] + area - inter, 1e-6)

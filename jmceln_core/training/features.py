@@ -33,21 +33,30 @@ def fingerprint(module: torch.nn.Module, *extra: object) -> str:
     return digest.hexdigest()[:16]
 
 
-class ImageFeatureCache:
-    """Trunk features of a frozen image encoder, a file per (picture, view) under FOLDER/<fingerprint>/."""
+def _device(encoder: ImageEncoder | TextEncoder) -> torch.device:
+    return next(encoder.trunk_module.parameters()).device
 
-    def __init__(self, folder: str | Path, encoder: ImageEncoder, size: int) -> None:
+
+class ImageFeatureCache:
+    """Trunk features of a frozen image encoder, a file per (picture, view) under FOLDER/<fingerprint>/.
+
+    `variant` is whatever else the features depend on, besides weights and image size: the encoder's configuration.
+    """
+
+    def __init__(self, folder: str | Path, encoder: ImageEncoder, size: int, variant: object = None) -> None:
         self.encoder, self.size = encoder, size
-        self.folder = Path(folder) / fingerprint(encoder.trunk_module, size)
+        self.folder = Path(folder) / fingerprint(encoder.trunk_module, size, variant)
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def path(self, picture: Picture, view: int) -> Path:
-        """The file of one view."""
-        return self.folder / f"{picture.path.parent.parent.name}_{picture.path.stem}_{view}.safetensors"
+        """The file of one view; two pictures of one name in different folders have different ones."""
+        place = hashlib.sha256(str(picture.path.resolve()).encode()).hexdigest()[:12]
+        return self.folder / f"{picture.path.stem}_{place}_{view}.safetensors"
 
     @torch.inference_mode()
-    def fill(self, pictures: Iterable[Picture], views: Sequence[int], *, device: torch.device | str = "cpu") -> None:
+    def fill(self, pictures: Iterable[Picture], views: Sequence[int]) -> None:
         """Compute what is missing."""
+        device = _device(self.encoder)
         todo = [(p, v) for v in views for p in pictures if not self.path(p, v).exists()]
         for picture, view in tqdm(todo, desc="image features", unit="view", disable=not todo):
             square = View.draw(picture, view).image(picture, picture.load(), self.size)
@@ -73,17 +82,20 @@ class ImageFeatureCache:
 
 
 class TextFeatureCache:
-    """Word features of a frozen text encoder, in memory, kept in one file FOLDER/text_<fingerprint>.safetensors."""
+    """Word features of a frozen text encoder, in memory, kept in one file FOLDER/text_<fingerprint>.safetensors.
 
-    def __init__(self, folder: str | Path, encoder: TextEncoder) -> None:
+    `variant` is what the features depend on besides the weights, such as the number of tokens.
+    """
+
+    def __init__(self, folder: str | Path, encoder: TextEncoder, variant: object = None) -> None:
         self.encoder = encoder
-        self.path = Path(folder) / f"text_{fingerprint(encoder.trunk_module)}.safetensors"
+        self.path = Path(folder) / f"text_{fingerprint(encoder.trunk_module, variant)}.safetensors"
         self.row: dict[str, int] = {}
         self.words: list[Tensor] = []  # (L, Ct) fp16 each, real tokens only
         self.sentences: list[Tensor] = []  # (Cs,) fp16 each
         if self.path.exists():
             tensors = load_file(self.path)
-            texts = bytes(tensors["texts"].numpy()).decode().split("\n")
+            texts = json.loads(bytes(tensors["texts"].numpy()))
             self.row = {text: i for i, text in enumerate(texts)}
             self.words = list(tensors["words"].split(tensors["lengths"].tolist()))
             self.sentences = list(tensors["sentences"])
@@ -94,9 +106,12 @@ class TextFeatureCache:
         todo = sorted({t for t in texts if t not in self.row}, key=len)
         if not todo:
             return
+        device = _device(self.encoder)
         for start in tqdm(range(0, len(todo), batch), desc="text features", unit="batch"):
             chunk = todo[start : start + batch]
-            features = self.encoder.encode(*self.encoder.tokenize(chunk))
+            features = self.encoder.encode(*(x.to(device) for x in self.encoder.tokenize(chunk))).to(
+                torch.device("cpu")
+            )
             for i, text in enumerate(chunk):
                 self.row[text] = len(self.words)
                 self.words.append(features.words[i][features.mask[i]].half())
@@ -105,7 +120,7 @@ class TextFeatureCache:
         partial = self.path.with_suffix(f".{os.getpid()}")
         save_file(
             {
-                "texts": torch.from_numpy(np.frombuffer("\n".join(self.row).encode(), np.uint8).copy()),
+                "texts": torch.from_numpy(np.frombuffer(json.dumps(list(self.row)).encode(), np.uint8).copy()),
                 "words": torch.cat(self.words),
                 "lengths": torch.tensor([len(w) for w in self.words]),
                 "sentences": torch.stack(self.sentences),

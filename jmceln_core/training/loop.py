@@ -17,6 +17,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
@@ -48,8 +49,8 @@ class Trainer:
         if self.model_config.image_encoder.name == "dinov2_vits14" and not self.model_config.fine_skip:
             raise ConfigError("training with dinov2_vits14 needs fine_skip=true (without it the mask has another size)")
         self.model = build_model(self.model_config, pretrained=True)
-        self._prepare_data()
         self.model.to(self.device).train()
+        self._prepare_data()
         self.average = AveragedWeights(self.model, config.optim.ema)
         self.optimiser = torch.optim.AdamW(
             cast(Any, parameter_groups(self.model, config.optim.weight_decay)), lr=config.optim.lr, betas=(0.9, 0.98)
@@ -62,9 +63,11 @@ class Trainer:
         data, optim = self.config.data, self.config.optim
         training, validation = read_sources(data)
         pictures = [*training.pictures.values(), *validation.pictures.values()]
-        self.images = ImageFeatureCache(data.cache, self.model.image_encoder, self.model_config.image_size)
-        self.images.fill(pictures, [0], device=self.device)
-        self.images.fill(list(training.pictures.values()), range(1, data.views), device=self.device)
+        self.images = ImageFeatureCache(
+            data.cache, self.model.image_encoder, self.model_config.image_size, self.model_config.image_encoder.blocks
+        )
+        self.images.fill(pictures, [0])
+        self.images.fill(list(training.pictures.values()), range(1, data.views))
         # the mask's size follows from the network: a quarter of the image with a fine skip, else all of it
         mask_size = self.model_config.image_size // (4 if self.model_config.fine_skip else 1)
         shared = {"image_size": self.model_config.image_size, "mask_size": mask_size, "seed": optim.seed}
@@ -78,22 +81,21 @@ class Trainer:
         )
         pools = build_pools(validation, data, seed=optim.seed)
         self.validation = GroundingBatches(validation, pools, data, images=1, sentences=VALIDATION_SENTENCES, **shared)
-        self.texts = TextFeatureCache(data.cache, self.model.text_encoder)
+        self.texts = TextFeatureCache(data.cache, self.model.text_encoder, self.model_config.text_encoder.tokens)
         self.texts.fill(self.batches.texts() | self.validation.texts())
 
     def _predict(self, model: JMCELN, batch: Batch, *, dense: int | None) -> Prediction:
         read = [self.images.read(p, v, mirrored=m) for p, (v, m) in zip(batch.pictures, batch.views, strict=True)]
         image = torch.stack([r[0] for r in read]).to(self.device)
         trunk = tuple(torch.stack(maps).to(self.device) for maps in zip(*(r[1] for r in read), strict=True))
-        text = self.texts.read(batch.texts)
-        text = type(text)(*(x.to(self.device) for x in (text.words, text.sentence, text.mask)))
+        text = self.texts.read(batch.texts).to(self.device)
         return model.decode(model.encode_image(image, trunk), text, dense=dense)
 
     def run(self) -> None:
         """Train to the end; validate and save every so often."""
         optim = self.config.optim
         sums: dict[str, float] = defaultdict(float)
-        since = time.perf_counter()
+        since, last = time.perf_counter(), self.step
         bar = tqdm(range(self.step, optim.steps), initial=self.step, total=optim.steps, unit="step")
         for step in bar:
             batch = self.batches.batch(step)
@@ -121,7 +123,7 @@ class Trainer:
                 sums["skipped"] += 1  # the share is reported with the metrics; the weights stay as they were
             bar.set_postfix(loss=f"{loss.detach():.3f}")
             if self.step % self.config.validate_every == 0 or self.step == optim.steps:
-                count = self.config.validate_every
+                count = self.step - last
                 seconds = time.perf_counter() - since
                 metrics = {
                     "step": self.step,
@@ -133,7 +135,7 @@ class Trainer:
                 self._save(metrics)
                 tqdm.write(json.dumps(metrics))
                 sums.clear()
-                since = time.perf_counter()
+                since, last = time.perf_counter(), self.step
 
     @torch.inference_mode()
     def validate(self) -> dict[str, float]:
@@ -196,8 +198,6 @@ class Trainer:
         path = self.output / "state.safetensors"
         if not path.exists():
             return
-        from safetensors import safe_open
-
         with safe_open(path, "pt") as file:
             notes = file.metadata()
         tensors = load_file(path)

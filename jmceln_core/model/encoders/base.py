@@ -39,6 +39,10 @@ class TextFeatures:
         """The sentences at these positions, in this order."""
         return TextFeatures(self.words[indices], self.sentence[indices], self.mask[indices])
 
+    def to(self, device: torch.device) -> TextFeatures:
+        """The same on another device."""
+        return TextFeatures(self.words.to(device), self.sentence.to(device), self.mask.to(device))
+
     @staticmethod
     def stack(features: list[TextFeatures]) -> TextFeatures:
         """All sentences of several batches, in order; shorter batches are padded to the longest L."""
