@@ -237,57 +237,90 @@ def load_model_config(name_or_path: str | Path, overrides: Iterable[str] = ()) -
 
 @dataclass(frozen=True)
 class DataConfig:
-    """What to train on."""
+    """What to train on. docs/data.md has the layouts."""
 
-    root: Path = Path(".")  # folder that holds the sources
-    sources: tuple[str, ...] = ()  # FOLDER/SPLIT below root, read by `read_coco`
-    validation: int = 40  # pictures of the first source kept out of training, to watch and to choose thresholds on
-    generated: int = 3  # rule-made sentences drawn for each instance
-    absent: int = 3  # rule-made near misses drawn for each picture (training of the presence head)
-    plurals: int = 2  # rule-made sentences about several instances drawn for each picture
-    views: int = 1  # cached views of each picture, the plain one included (data/views.py)
-    mirror: float = 0.5  # share of views whose features are mirrored, with mirrored words
-    written: float = 0.65  # share of a picture's drawn sentences that are written ones
-    absent_share: float = 0.1  # share of a picture's drawn sentences that match nothing in it
-    cache: Path = Path("features")  # folder of the frozen encoders' features
+    root: Path = Path(".")  # the data set's folder
+    dataset: str = "coco"  # coco, refcoco, refcoco+, refcocog or grefcoco; several joined by commas train together
+    split: str = "train"  # REFER's data sets: the split to train on
+    val_split: str = "val"  # and the one that chooses the best epoch (of the first data set named)
+    split_by: str = ""  # refcocog has the splits umd and google; empty: umd, and unc for the others
+    subset: bool = False  # true: a part of a known data set is meant; its counts are not compared
+    sources: tuple[str, ...] = ()  # coco: FOLDER/SPLIT below root, one or more
+    val_sources: tuple[str, ...] = ()  # coco: the same for validation; none: pictures of the first source are held out
+    validation: int = 40  # coco without val_sources: how many pictures are held out
+    val_pictures: int = 0  # validate on so many pictures only, drawn once; 0: all of them
+    val_sentences: int = 0  # and on so many sentences of each; 0: all of them
+    shards: str = ""  # folder or URL of shards (python -m jmceln_core.data.shard): training samples are streamed from it
+    workers: int = 0  # processes a GPU (or CPU) process reads its samples with; 0: itself
+    # sentences
+    sampling: Literal["object", "sentence", "mixture"] = "object"  # an epoch: every object once, with one of its
+    # sentences drawn; every sentence once; or every picture as often as its sentences fill, with sorts mixed as below
+    generated: int = 0  # rule-made sentences drawn for each instance (docs/expressions.md; mixture)
+    plurals: int = 0  # rule-made sentences about several instances drawn for each picture (mixture)
+    absent: int = 0  # rule-made near misses drawn for each picture: they match nothing there
+    borrowed: int = 0  # other pictures' sentences, about kinds of things this picture has none of, drawn for each
+    written: float = 0.65  # mixture: share of a picture's sentences that are written ones
+    absent_share: float = 0.0  # share of the drawn sentences replaced by one that matches nothing in the picture
+    # views
+    mirror: float = 0.0  # share of views that are mirrored, with mirrored words
+    crop: float = 0.0  # share of views cropped or framed; a crop never cuts an instance (data/views.py)
+    photometric: float = 0.0  # share of views with other brightness and contrast, alike for all colours
+    cache: Path | None = None  # folder of frozen encoders' features; none: encoders run in every step
+    views: int = 1  # cached views of each picture, the plain one included
+    shuffle: int = 1000  # shards: pictures held in memory and shuffled
 
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """How long and how fast."""
+    """How long and how fast. The defaults are the paper's or say what they are."""
 
-    steps: int = 2400  # optimiser steps
-    images: int = 2  # pictures in a step
-    sentences: int = 10  # sentences of each picture in a step, sharing its image half
-    dense: int = 6  # of these, how many go through the dense stages and the mask head
-    lr: float = 6e-4  # AdamW, peak
-    weight_decay: float = 0.02  # not on norms, biases and other vectors
-    warmup: int = 100  # steps of linear warm-up; cosine to zero afterwards
-    clip: float = 1.0  # largest norm of the gradient
-    ema: float = 0.998  # decay of the averaged weights, which are what is validated and kept
+    epochs: int = 60  # (paper)
+    steps: int = 0  # optimiser steps, instead of epochs; 0: epochs count
+    images: int = 20  # pictures in a step, all processes together (paper: batch 20)
+    sentences: int = 1  # sentences of each picture in a step, sharing its image half
+    dense: int = 0  # of these, how many go through the dense stages and the mask head; 0: all
+    accumulate: int = 1  # parts a process works off its pictures of a step in, one after the other, to save memory
+    lr: float = 6e-6  # AdamW, peak (paper)
+    encoder_lr: float = 1.0  # factor on the encoders' rate; the paper names none
+    schedule: Literal["polynomial", "cosine", "constant"] = "polynomial"  # of the rate, after the warm-up (paper)
+    power: float = 0.9  # of the polynomial (paper)
+    warmup: int = 0  # steps of linear warm-up; the paper names none
+    weight_decay: float = 0.01  # AdamW's own default; the paper names none
+    decay_vectors: bool = True  # false: no decay on norms, biases and other vectors
+    beta2: float = 0.999  # AdamW's own default
+    clip: float = 0.0  # largest norm of the gradient; 0: not clipped (the paper names none)
+    ema: float = 0.0  # decay of averaged weights, which are then what is validated and kept; 0: none (paper)
     seed: int = 0
 
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Weights of the terms; 0 leaves a term out."""
+    """Weights of the terms; 0 leaves a term out. The paper's loss is cross-entropy alone (section 3.5)."""
 
-    cross_entropy: float = 2.0  # of the mask's two classes
-    dice: float = 1.0  # of the mask
-    coarse: float = 0.5  # cross-entropy + Dice of every stage's coarse mask, mean over stages
-    contrast: float = 0.5  # which of the picture's instances: softmax over pooled coarse logits, mean over stages
-    presence: float = 0.25  # binary cross-entropy
-    iou: float = 0.1  # binary cross-entropy against the IoU the mask has now
+    cross_entropy: float = 1.0  # of the mask's two classes
+    focal: float = 0.0  # focal loss of the mask
+    focal_gamma: float = 2.0  # its exponent
+    focal_alpha: float = 0.25  # its weight of target pixels; background pixels have one minus that
+    dice: float = 0.0  # of the mask
+    coarse: float = 0.0  # deep supervision: cross-entropy + Dice of every stage's coarse mask, mean over stages
+    contrast: float = 0.0  # which of the picture's instances: softmax over pooled coarse logits, mean over stages
+    presence: float = 0.0  # binary cross-entropy of the presence head
+    iou: float = 0.0  # binary cross-entropy of the predicted IoU against the IoU the mask has now
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Everything a training run depends on."""
+    """Everything a training run depends on. The defaults are the paper's recipe."""
 
-    model: str = "bundled"  # preset or YAML file
+    model: str = "paper"  # preset or YAML file
     model_overrides: tuple[str, ...] = ()  # "field=value" on top of it
     data: DataConfig = field(default_factory=DataConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     loss: LossConfig = field(default_factory=LossConfig)
-    validate_every: int = 250  # steps between validations, checkpoints and lines of metrics.jsonl
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"  # Lightning Fabric's names
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto"  # several processes: auto is ddp; fsdp for what does not fit
+    sync_norm: bool = False  # batch statistics over all processes instead of each one's own
+    validate_every: int = 0  # steps between validations, checkpoints and lines of metrics.jsonl; 0: every epoch
+    save_every: int = 0  # steps between states to resume from, besides those at validations; 0: only those
+    overlays: int = 4  # validation pictures drawn into TensorBoard
     threads: int = 0  # PyTorch's threads; 0 leaves its own choice
