@@ -115,6 +115,14 @@ class ModelConfig:
         if not 0 <= self.dense_from < self.stages:
             raise ConfigError(f"dense_from={self.dense_from}: must be at least 0 and below stages={self.stages}")
 
+    @property
+    def mask_size(self) -> int:
+        """Side of the mask logits, which cover the whole square."""
+        if self.fine_skip:
+            return self.image_size // 4
+        stride = 14 if self.image_encoder.name == "dinov2_vits14" else 8
+        return self.image_size // stride * 2 ** len(self.head_channels)
+
 
 def resource(name: str) -> Path:
     """Path of a file of the folder `config/`, for example "model/paper.yaml".

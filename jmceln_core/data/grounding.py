@@ -67,10 +67,15 @@ class Picture:
     width: int
     instances: tuple[Instance, ...] = ()
     complete: bool = True
+    encoded: bytes | None = field(default=None, repr=False)  # the file's own bytes, where it came out of a shard
 
     def load(self) -> np.ndarray:
         """(H, W, 3) uint8 RGB. Raises DataError naming the file if it cannot be decoded or has another size."""
-        pixels = cv2.imread(str(self.path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+        if self.encoded is None:
+            pixels = cv2.imread(str(self.path), flags)
+        else:  # an empty buffer is an error of OpenCV's, not None
+            pixels = cv2.imdecode(np.frombuffer(self.encoded, np.uint8), flags) if self.encoded else None
         if pixels is None:
             raise DataError(f"{self.path}: not a readable image; fetch it again or remove it from the annotations")
         if pixels.shape[:2] != (self.height, self.width):
