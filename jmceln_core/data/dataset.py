@@ -1,206 +1,360 @@
-"""What a training step reads: a few pictures, many sentences of each, and what the sentences mean.
+"""From pictures and sentences to the tensors of a training step.
 
-Batches are a pure function of (seed, step): a resumed run sees what the uninterrupted one would have seen.
+What a step reads is a function of (seed, step) alone, whatever reads it: one process or many, at the first attempt or
+after a restart.
 
 Shapes: B pictures, S sentences of each (N = B * S, a picture's sentences together), K instances of the picture with the
-most, H W the coarse map's size, h w the mask's.
+most, h w the size of the mask logits, H W = side // 8.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from jmceln_core.config import DataConfig
-from jmceln_core.data import expressions
-from jmceln_core.data.grounding import Expression, GroundingData, Picture, read_coco
+from jmceln_core.data import expressions as rules
+from jmceln_core.data.grounding import DataError, Expression, GroundingData, Picture
 from jmceln_core.data.mirror import can_mirror, mirror_text
+from jmceln_core.data.sampling import Group, outline, plan_picture
 from jmceln_core.data.views import View
 
+if TYPE_CHECKING:
+    from jmceln_core.training.features import ImageFeatureCache
+
 SAME = 0.8  # instances that overlap by more IoU than this are the same thing annotated twice
+ATTEMPTS = 20  # pictures tried in the place of one that cannot be read
 
 
 class Batch(NamedTuple):
-    """One step's data."""
+    """A step's data, or a part of it."""
 
-    pictures: list[Picture]
-    views: list[tuple[int, bool]]  # (view, mirrored) of each picture
+    images: Tensor  # (B, 3, side, side) uint8 letterboxed RGB
+    trunk: tuple[Tensor, ...]  # cached features of a frozen image encoder, (B, C, h, w) each; () without a cache
     texts: list[str]  # N
-    masks: Tensor  # (B, K, h, w) share of each mask pixel's area that the instance covers; padded with zeros
-    targets: Tensor  # (B, S, K) bool: the instances a sentence means; none if it matches nothing
-    rivals: Tensor  # (B, S, K) bool: the instances it chooses among: no crowds, no second outline of a target
+    truth: Tensor  # (B, S, h, w) uint8: 255 * share of each mask pixel's area covered by what the sentence means
+    present: Tensor  # (B, S) bool: the sentence means something in its picture
+    instances: Tensor  # (B, K, H, W) uint8: 255 * coverage of each instance; K = 0 where no loss reads them
+    targets: Tensor  # (B, S, K) bool: the instances a sentence means
+    rivals: Tensor  # (B, S, K) bool: those it chooses among: no crowds, no second outline of a target; targets included
+    skipped: tuple[str, ...] = ()  # what could not be read and was replaced, in words
 
+    def to(self, device: torch.device) -> Batch:
+        """The same on a device."""
 
-@dataclass
-class Pool:
-    """The sentences of one picture, by what they are good for."""
+        def move(x: Tensor) -> Tensor:
+            return x.to(device, non_blocking=True)
 
-    written: list[Expression]
-    generated: list[Expression]
-    absent: list[Expression]
-
-    def all(self) -> list[Expression]:
-        return self.written + self.generated + self.absent
-
-
-def build_pools(data: GroundingData, config: DataConfig, *, seed: int) -> dict[int, Pool]:
-    """The written sentences of every picture, and the rule-made ones drawn for it (seeded by picture)."""
-    pools = {}
-    written = data.by_picture()
-    for picture in tqdm(data.pictures.values(), desc="sentences", unit="picture"):
-        scene = expressions.Scene(picture, picture.load())
-        rng = np.random.default_rng([seed, picture.id])
-        pools[picture.id] = Pool(
-            [e for e in written[picture.id] if e.targets],
-            expressions.describe(scene, rng, limit=config.generated)
-            + expressions.plurals(scene, rng, limit=config.plurals),
-            [e for e in written[picture.id] if not e.targets] + expressions.absent(scene, rng, limit=config.absent),
-        )
-    return pools
-
-
-def read_sources(config: DataConfig) -> tuple[GroundingData, GroundingData]:
-    """All sources together, and the validation pictures taken out of them: (train, validation)."""
-    data = GroundingData()
-    held: list[int] = []
-    for source in config.sources:
-        folder, _, split = source.rpartition("/")
-        part = read_coco(config.root / folder, split)
-        if not held:
-            order = np.random.default_rng(0).permutation(sorted(part.pictures))
-            held = [int(i) for i in order[: config.validation]]
-        data = data.merge(part)
-    apart = set(held)
-
-    def only(keep: Callable[[int], bool]) -> GroundingData:
-        return GroundingData(
-            {k: p for k, p in data.pictures.items() if keep(k)}, [e for e in data.expressions if keep(e.picture_id)]
+        return self._replace(
+            images=move(self.images),
+            trunk=tuple(move(x) for x in self.trunk),
+            **{name: move(getattr(self, name)) for name in ("truth", "present", "instances", "targets", "rivals")},
         )
 
-    return only(lambda k: k not in apart), only(lambda k: k in apart)
+
+class Sample(NamedTuple):
+    """One picture with S sentences: a Batch's fields without B, as arrays."""
+
+    image: np.ndarray
+    trunk: tuple[Tensor, ...]
+    texts: list[str]
+    truth: np.ndarray
+    present: np.ndarray
+    instances: np.ndarray
+    targets: np.ndarray
+    rivals: np.ndarray
 
 
-class GroundingBatches:
-    """Draws batches from pools of sentences."""
+def enrich(data: GroundingData, config: DataConfig, *, seed: int) -> GroundingData:
+    """The data with rule-made and borrowed sentences added, drawn by (seed, picture id).
+
+    `config.generated`, `plurals` and `absent` need every picture's pixels once (colours); `borrowed` needs none.
+    """
+    added: dict[int, list[Expression]] = defaultdict(list)
+    if config.generated or config.plurals or config.absent:
+        for picture in tqdm(data.pictures.values(), desc="sentences", unit="picture"):
+            scene = rules.Scene(picture, picture.load())
+            rng = np.random.default_rng([seed, picture.id])
+            added[picture.id] += rules.describe(scene, rng, limit=config.generated)
+            added[picture.id] += rules.plurals(scene, rng, limit=config.plurals)
+            added[picture.id] += rules.absent(scene, rng, limit=config.absent)
+    if config.borrowed:
+        for expression in borrow(data, config.borrowed, seed=seed):
+            added[expression.picture_id].append(expression)
+    made = [e for key in data.pictures for e in added[key]]
+    return GroundingData(data.pictures, data.expressions + made)
+
+
+def borrow(data: GroundingData, limit: int, *, seed: int) -> list[Expression]:
+    """At most `limit` sentences for each completely annotated picture that match nothing in it: other pictures'
+    written sentences about a kind of thing that is annotated in its folder, but not in it."""
+    kinds: dict[Path, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))  # folder -> kind -> sentences
+    for expression in data.expressions:
+        picture = data.pictures[expression.picture_id]
+        if expression.origin == "written" and len(expression.targets) == 1:
+            kind = picture.instance(expression.targets[0]).category
+            kinds[picture.path.parent][kind].append(expression.text)
+    borrowed = []
+    for picture in data.pictures.values():
+        here = {i.category for i in picture.instances}
+        elsewhere = sorted(kinds[picture.path.parent].keys() - here)
+        if not picture.complete or not elsewhere:
+            continue
+        rng = np.random.default_rng([seed, picture.id, 1])
+        for kind in rng.choice(elsewhere, min(limit, len(elsewhere)), replace=False):
+            texts = kinds[picture.path.parent][str(kind)]
+            borrowed.append(Expression(picture.id, (), texts[rng.integers(len(texts))], "borrowed", "generated"))
+    return borrowed
+
+
+def all_texts(data: GroundingData, config: DataConfig) -> set[str]:
+    """Every text a sample can hold, mirrored ones included."""
+    plain = {e.text for e in data.expressions}
+    return plain | ({mirror_text(t) for t in plain if can_mirror(t)} if config.mirror or config.views > 1 else set())
+
+
+@dataclass(frozen=True)
+class SampleBuilder:
+    """Turns a picture and S sentences about it into a Sample.
+
+    image_size: side of the letterboxed square; mask_size: of the mask logits, which cover it. With `instances` the
+    instances' own coverages are made as well (for a contrast between them). `cache` holds features of a frozen image
+    encoder: then views are the cached ones.
+    """
+
+    config: DataConfig
+    image_size: int
+    mask_size: int
+    instances: bool = False
+    cache: ImageFeatureCache | None = None
+
+    def __call__(
+        self, picture: Picture, sentences: Sequence[Expression], rng: np.random.Generator | None = None
+    ) -> Sample:
+        """Without `rng`: the plain view, not mirrored. Raises DataError if the picture cannot be read."""
+        index, view, flip = 0, View(), False
+        texts = [e.text for e in sentences]
+        if rng is not None:
+            if self.cache is not None:
+                index = int(rng.integers(self.config.views))
+                view = View.draw(picture, index)
+            elif self.config.crop or self.config.photometric:
+                view = View.random(picture, rng, crop=self.config.crop, photometric=self.config.photometric)
+            flip = bool(rng.random() < self.config.mirror)
+            if view.mirrored != flip and not all(can_mirror(t) for t in texts):
+                flip = not flip  # a sentence about lettering, or one whose sides cannot be told: leave it as it is
+            if view.mirrored != flip:
+                texts = [mirror_text(t) for t in texts]
+        trunk: tuple[Tensor, ...] = ()
+        if self.cache is not None:
+            image, trunk = self.cache.read(picture, index, mirrored=flip)
+        else:
+            image = view.image(picture, picture.load(), self.image_size)
+            image = image[:, ::-1] if flip else image
+        means = {target for e in sentences for target in e.targets}
+        masks = {
+            i.id: view.mask(picture, i.mask(picture.height, picture.width), self.image_size)
+            for i in picture.instances
+            if self.instances or i.id in means
+        }
+        truth = np.zeros((len(sentences), self.mask_size, self.mask_size), np.uint8)
+        for row, expression in zip(truth, sentences, strict=True):
+            if expression.targets:
+                union = np.logical_or.reduce([masks[t] for t in expression.targets])
+                row[:] = _coverage(union, self.mask_size)
+        side = self.image_size // 8
+        count = len(picture.instances) if self.instances else 0
+        instances = np.zeros((count, side, side), np.uint8)
+        targets, rivals = np.zeros((2, len(sentences), count), bool)
+        if count:
+            instances[:] = np.stack([_coverage(masks[i.id], side) for i in picture.instances])
+            single = np.array([not i.crowd for i in picture.instances], bool)
+            twin = _same(instances)
+            numbers = {i.id: n for n, i in enumerate(picture.instances)}
+            for n, expression in enumerate(sentences):
+                meant = [numbers[t] for t in expression.targets]
+                targets[n, meant] = True
+                rivals[n] = single & ~twin[meant].any(0)
+            rivals |= targets
+        if flip:
+            truth, instances = truth[..., ::-1], instances[..., ::-1]
+        present = np.array([bool(e.targets) for e in sentences], bool)
+        return Sample(image, trunk, texts, truth, present, instances, targets, rivals)
+
+
+def _coverage(mask: np.ndarray, side: int) -> np.ndarray:
+    """(S, S) bool -> (side, side) uint8: 255 times the share of each pixel's area that the mask covers."""
+    return cv2.resize(255 * mask.astype(np.uint8), (side, side), interpolation=cv2.INTER_AREA)
+
+
+def _same(instances_Khw: np.ndarray) -> np.ndarray:
+    """(K, K) bool: instances that nearly coincide (IoU above SAME), COCO has a few; each with itself as well."""
+    flat = (instances_Khw.reshape(len(instances_Khw), -1) > 127).astype(np.float32)
+    inter = flat @ flat.T
+    area = flat.sum(1)
+    return inter > SAME * np.maximum(area[:, None] + area - inter, 1e-6)
+
+
+def collate(samples: Sequence[Sample], skipped: Sequence[str] = ()) -> Batch:
+    """Samples of equal S as a Batch; K is padded with instances that cover nothing."""
+    count = max(len(s.instances) for s in samples)
+
+    def stack(arrays: Sequence[np.ndarray]) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(np.stack(arrays)))
+
+    def padded(name: str, axis: int) -> Tensor:
+        arrays = []
+        for array in (getattr(s, name) for s in samples):
+            widths = [(0, 0)] * array.ndim
+            widths[axis] = (0, count - array.shape[axis])
+            arrays.append(np.pad(array, widths))
+        return stack(arrays)
+
+    return Batch(
+        stack([s.image for s in samples]).permute(0, 3, 1, 2).contiguous(),
+        tuple(torch.stack(maps) for maps in zip(*(s.trunk for s in samples), strict=True)),
+        [text for s in samples for text in s.texts],
+        stack([s.truth for s in samples]),
+        stack([s.present for s in samples]),
+        padded("instances", 0),
+        padded("targets", 1),
+        padded("rivals", 1),
+        tuple(skipped),
+    )
+
+
+class StepDataset(Dataset[list[Batch]]):
+    """A training step's data by its number: the `parts` batches that this process works off in that step.
+
+    `images` pictures with `sentences` sentences each make a step, over all `world` processes together; process `rank`
+    reads its share. An epoch's groups are shuffled; the few that do not fill a last step are left out. A picture that
+    cannot be read is replaced by another one and named in the batch.
+    """
 
     def __init__(
         self,
         data: GroundingData,
-        pools: dict[int, Pool],
-        config: DataConfig,
+        builder: SampleBuilder,
         *,
         images: int,
         sentences: int,
-        image_size: int,
-        mask_size: int,
         seed: int,
+        parts: int = 1,
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
-        self.data, self.pools, self.config = data, pools, config
-        self.images, self.sentences, self.seed = images, sentences, seed
-        self.image_size, self.mask_size = image_size, mask_size
-        # a picture with many written sentences comes up more than once an epoch
-        self.ids = [
-            k
-            for k, p in sorted(pools.items())
-            if p.written or p.generated
-            for _ in range(max(1, round(len(p.written) / sentences)))
-        ]
-        self._masks: dict[tuple[int, int], np.ndarray] = {}
+        self.builder, self.images, self.sentences, self.seed = builder, images, sentences, seed
+        self.parts, self.rank, self.share = parts, rank, share_of(images, world=world, parts=parts)
+        by_picture = data.by_picture()
+        self.pictures = [data.pictures[key] for key in sorted(by_picture)]
+        self.expressions = [by_picture[key] for key in sorted(by_picture)]
+        self.outlines = [outline(expressions) for expressions in self.expressions]
+        self._epochs: dict[int, list[Group]] = {}
+        self.groups = len(self._plan(0))  # the same in every epoch
+        if self.groups < images:
+            raise DataError(
+                f"the training pictures give {self.groups} groups of {sentences} sentences an epoch, a step takes "
+                f"optim.images={images}: lower it, or give more data"
+            )
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps of one pass over the pictures."""
-        return len(self.ids) // self.images
+        """Steps of one pass over the data."""
+        return self.groups // self.images
 
-    def texts(self) -> set[str]:
-        """Every text a batch can hold, mirrored ones included."""
-        plain = {e.text for pool in self.pools.values() for e in pool.all()}
-        return plain | {mirror_text(t) for t in plain if can_mirror(t)}
+    def _plan(self, epoch: int) -> list[Group]:
+        if epoch not in self._epochs:
+            groups = [
+                group
+                for number, about in enumerate(self.outlines)
+                for group in plan_picture(
+                    number, about, self.builder.config, sentences=self.sentences, seed=self.seed, epoch=epoch
+                )
+            ]
+            order = np.random.default_rng([self.seed, epoch]).permutation(len(groups))
+            self._epochs = {epoch: [groups[i] for i in order]}
+        return self._epochs[epoch]
 
-    def batch(self, step: int) -> Batch:
-        """The batch of a step."""
+    def __len__(self) -> int:
+        return 2**62  # steps go on for as long as they are asked for
+
+    def __getitem__(self, step: int) -> list[Batch]:
         epoch, place = divmod(step, self.steps_per_epoch)
-        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.ids))
-        rng = np.random.default_rng([self.seed, epoch, place])
-        some = [self.ids[i] for i in order[place * self.images : (place + 1) * self.images]]
-        return self.collate([self.data.pictures[i] for i in some], [self._draw(i, rng) for i in some], rng)
+        first = place * self.images + self.rank * self.share * self.parts
+        batches = []
+        for part in range(self.parts):
+            skipped: list[str] = []
+            begin = first + part * self.share
+            samples = [self._sample(epoch, n, skipped) for n in range(begin, begin + self.share)]
+            batches.append(collate(samples, skipped))
+        return batches
 
-    def _draw(self, picture_id: int, rng: np.random.Generator) -> list[Expression]:
-        """S sentences: no repeats while there are others, sorts mixed as configured, in random order."""
-        pool = self.pools[picture_id]
-        groups = [list(pool.written), list(pool.generated), list(pool.absent)]
-        shares = np.array([self.config.written, 1 - self.config.written, 0.0]) * (1 - self.config.absent_share)
-        shares[2] = self.config.absent_share
-        drawn: list[Expression] = []
-        while len(drawn) < self.sentences:
-            weights = shares * [bool(g) for g in groups]
-            if not (weights[:2] > 0).any():
-                groups = [list(pool.written), list(pool.generated), list(pool.absent)]
-                continue
-            group = groups[rng.choice(3, p=weights / weights.sum())]
-            drawn.append(group.pop(rng.integers(len(group))))
-        return drawn
+    def _sample(self, epoch: int, number: int, skipped: list[str]) -> Sample:
+        """The sample of an epoch's group, or of another one if its picture cannot be read."""
+        plan = self._plan(epoch)
+        rng = np.random.default_rng([self.seed, epoch, number])
+        group = plan[number]
+        for _ in range(ATTEMPTS):
+            try:
+                sentences = [self.expressions[group.picture][i] for i in group.sentences]
+                return self.builder(self.pictures[group.picture], sentences, rng)
+            except DataError as error:
+                skipped.append(str(error))
+                group = plan[rng.integers(len(plan))]
+        raise DataError(f"{ATTEMPTS} pictures in a row cannot be read, the last one: {skipped[-1]}")
 
-    def collate(
-        self, pictures: Sequence[Picture], drawn: Sequence[Sequence[Expression]], rng: np.random.Generator | None = None
-    ) -> Batch:
-        """Pictures and S sentences of each. Without `rng`: the plain view, not mirrored."""
-        views, texts, masks = [], [], []
-        for picture, sentences in zip(pictures, drawn, strict=True):
-            view = 0 if rng is None else int(rng.integers(self.config.views))
-            mirrored = View.draw(picture, view).mirrored
-            flip = rng is not None and bool(rng.random() < self.config.mirror)
-            wanted = [e.text for e in sentences]
-            if mirrored != flip and not all(can_mirror(t) for t in wanted):
-                flip = not flip  # a sentence about lettering, or one whose sides cannot be told: leave it as it is
-            wanted = [mirror_text(t) for t in wanted] if mirrored != flip else wanted
-            views.append((view, flip))
-            texts += wanted
-            stack = self._coverage(picture, view)
-            masks.append(stack[..., ::-1] if flip else stack)
-        count = max(max(len(m) for m in masks), 1)
-        padded = np.zeros((len(masks), count, self.mask_size, self.mask_size), np.float32)
-        targets = np.zeros((len(masks), len(drawn[0]), count), bool)
-        rivals = np.zeros_like(targets)
-        for b, (picture, sentences) in enumerate(zip(pictures, drawn, strict=True)):
-            padded[b, : len(masks[b])] = masks[b] / np.float32(255)
-            ids = [i.id for i in picture.instances]
-            single = np.array([not i.crowd for i in picture.instances], bool)
-            twin = _same(padded[b, : len(ids)])
-            for n, expression in enumerate(sentences):
-                meant = [ids.index(t) for t in expression.targets]
-                targets[b, n, meant] = True
-                rivals[b, n, : len(ids)] = single & ~twin[meant].any(0)
-        rivals |= targets
-        return Batch(
-            list(pictures), views, texts, torch.from_numpy(padded), torch.from_numpy(targets), torch.from_numpy(rivals)
+
+def share_of(images: int, *, world: int, parts: int) -> int:
+    """Pictures of a step in one of a process's parts. Raises DataError if they cannot be shared out evenly."""
+    if images % (world * parts):
+        raise DataError(
+            f"optim.images={images} cannot be shared out evenly over {world} processes with "
+            f"optim.accumulate={parts}: make it a multiple of {world * parts}"
         )
-
-    def _coverage(self, picture: Picture, view: int) -> np.ndarray:
-        """(K, h, w) uint8: 255 times the share of each mask pixel that the instance covers, kept once computed."""
-        key = (picture.id, view)
-        if key not in self._masks:
-            seen = View.draw(picture, view)
-            side = (self.mask_size, self.mask_size)
-            stack = np.zeros((len(picture.instances), *side), np.uint8)
-            for row, instance in zip(stack, picture.instances, strict=True):
-                mask = seen.mask(picture, instance.mask(picture.height, picture.width), self.image_size)
-                row[:] = cv2.resize(255 * mask.astype(np.uint8), side, interpolation=cv2.INTER_AREA)
-            self._masks[key] = stack
-        return self._masks[key]
+    return images // (world * parts)
 
 
-def _same(masks_Khw: np.ndarray) -> np.ndarray:
-    """(K, K) bool: instances that nearly coincide (IoU above SAME), COCO has a few; each with itself as well."""
-    count, h, w = masks_Khw.shape  # there may be no instance at all
-    flat = (masks_Khw.reshape(count, h * w) > 0.5).astype(np.float32)
-    inter = flat @ flat.T
-    area = flat.sum(1)
-    return inter > SAME * np.maximum(area[:, None] + area - inter, 1e-6)
+class ValidationDataset(Dataset[Batch]):
+    """Every picture's written sentences, in batches of one picture and at most CHUNK sentences; plain views.
+
+    With `config.val_sentences`, so many of each picture, and a third as many of those that match nothing. A picture
+    that cannot be read is left out.
+    """
+
+    CHUNK = 8
+
+    def __init__(self, data: GroundingData, builder: SampleBuilder) -> None:
+        self.builder = builder
+        self.items: list[tuple[Picture, list[Expression]]] = []
+        limit = builder.config.val_sentences
+        for key, expressions in sorted(data.by_picture().items()):
+            written = [e for e in expressions if e.origin == "written"]
+            meant, absent = [e for e in written if e.targets], [e for e in written if not e.targets]
+            if limit:
+                meant = meant[:: max(1, len(meant) // limit)][:limit]
+                absent = absent[: max(1, limit // 3)]
+            some = meant + absent
+            for start in range(0, len(some), self.CHUNK):
+                self.items.append((data.pictures[key], some[start : start + self.CHUNK]))
+        if not any(e.targets for _, some in self.items for e in some):
+            raise DataError("the validation pictures have no sentence that means something: choose another split")
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, number: int) -> Batch | None:
+        picture, sentences = self.items[number]
+        try:
+            return collate([self.builder(picture, sentences)])
+        except DataError:
+            return None

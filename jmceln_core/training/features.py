@@ -15,11 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from jmceln_core.data.grounding import Picture
+from jmceln_core.data.grounding import DataError, Picture
 from jmceln_core.data.views import View
 from jmceln_core.model.encoders import ImageEncoder, TextEncoder, TextFeatures
 
@@ -40,11 +41,12 @@ def _device(encoder: ImageEncoder | TextEncoder) -> torch.device:
 class ImageFeatureCache:
     """Trunk features of a frozen image encoder, a file per (picture, view) under FOLDER/<fingerprint>/.
 
-    `variant` is whatever else the features depend on, besides weights and image size: the encoder's configuration.
+    `variant` is whatever else the features depend on, besides weights and image size: the encoder's configuration. The
+    encoder itself is not kept, so that processes that read the files need no copy of it.
     """
 
     def __init__(self, folder: str | Path, encoder: ImageEncoder, size: int, variant: object = None) -> None:
-        self.encoder, self.size = encoder, size
+        self.size = size
         self.folder = Path(folder) / fingerprint(encoder.trunk_module, size, variant)
         self.folder.mkdir(parents=True, exist_ok=True)
 
@@ -54,30 +56,40 @@ class ImageFeatureCache:
         return self.folder / f"{picture.path.stem}_{place}_{view}.safetensors"
 
     @torch.inference_mode()
-    def fill(self, pictures: Iterable[Picture], views: Sequence[int]) -> None:
-        """Compute what is missing."""
-        device = _device(self.encoder)
+    def fill(self, encoder: ImageEncoder, pictures: Iterable[Picture], views: Sequence[int]) -> None:
+        """Compute what is missing, with the encoder the cache was made for. A picture that cannot be read is said and
+        left out."""
+        device = _device(encoder)
         todo = [(p, v) for v in views for p in pictures if not self.path(p, v).exists()]
         for picture, view in tqdm(todo, desc="image features", unit="view", disable=not todo):
-            square = View.draw(picture, view).image(picture, picture.load(), self.size)
+            try:
+                square = View.draw(picture, view).image(picture, picture.load(), self.size)
+            except DataError as error:
+                tqdm.write(f"skipped: {error}")
+                continue
             image = torch.from_numpy(square).permute(2, 0, 1)[None].to(device)
-            features = self.encoder.trunk(image.float() / 255)
+            features = encoder.trunk(image.float() / 255)
             tensors = {f"f{i}": f[0].half().cpu().contiguous() for i, f in enumerate(features)}
             path = self.path(picture, view)
             partial = path.with_suffix(f".{os.getpid()}")
             save_file(tensors | {"image": torch.from_numpy(square)}, partial)
             partial.replace(path)
 
-    def read(self, picture: Picture, view: int, *, mirrored: bool = False) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """(3, S, S) float32 image in [0, 1] and the trunk's maps (C, h, w) float32, mirrored if asked.
+    def read(self, picture: Picture, view: int, *, mirrored: bool = False) -> tuple[np.ndarray, tuple[Tensor, ...]]:
+        """(S, S, 3) uint8 RGB square and the trunk's maps (C, h, w) float32, mirrored if asked.
 
-        Mirrored features stand in for the features of the mirrored picture; they are close, not equal.
+        Mirrored features stand in for the features of the mirrored picture; they are close, not equal. Raises DataError
+        if the file is missing or broken.
         """
-        tensors = load_file(self.path(picture, view))
-        image = tensors.pop("image").permute(2, 0, 1).float() / 255
+        path = self.path(picture, view)
+        try:
+            tensors = load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise DataError(f"{path}: no readable features ({error}); remove the file and start again") from None
+        image = tensors.pop("image").numpy()
         features = tuple(tensors[f"f{i}"].float() for i in range(len(tensors)))
         if mirrored:
-            image, features = image.flip(-1), tuple(f.flip(-1) for f in features)
+            image, features = image[:, ::-1], tuple(f.flip(-1) for f in features)
         return image, features
 
 
