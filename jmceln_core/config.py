@@ -74,6 +74,7 @@ class ModelConfig:
     cascade: bool = True  # off: no stages, the head reads F_mt (rows 1, 2)
     pan: bool = True  # off: a stage's output is Eq. 4 alone (rows 3, 4)
     adaptive: bool = True  # off: every stage's Eq. 3 reads F_mt^0 instead of F_mt^i (row 6)
+    contextual: bool = True  # off: no contextual embeddings; every stage's Eq. 4 reads the sentence's words (our row 7)
     # LSRAN; Fig. 2b's values are not in the text
     window: int = 13  # side of an attention window; other sizes are padded
     dilations: tuple[int, ...] = (1, 6, 12, 18)  # of the 3x3 branches, each C / 4 wide
@@ -112,6 +113,8 @@ class ModelConfig:
             raise ConfigError("coarse_residual=true needs deep_supervision=true: it adds to the stages' coarse masks")
         if (self.presence_head or self.iou_head) and not self.cascade:
             raise ConfigError("presence_head and iou_head need cascade=true: they read the final queries")
+        if not self.contextual:
+            self._check_static_words()
         if not 0 <= self.dense_from < self.stages:
             raise ConfigError(f"dense_from={self.dense_from}: must be at least 0 and below stages={self.stages}")
 
