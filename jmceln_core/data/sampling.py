@@ -71,9 +71,7 @@ def plan_picture(
     return [Group(picture, tuple(drawn[i : i + sentences])) for i in range(0, len(drawn), sentences)]
 
 
-def _mixture(
-    picture: int, about: Outline, config: DataConfig, sentences: int, rng: np.random.Generator
-) -> list[Group]:
+def _mixture(picture: int, about: Outline, config: DataConfig, sentences: int, rng: np.random.Generator) -> list[Group]:
     pairs = list(zip(about.things, about.written, strict=True))
     whole = (
         [i for i, (thing, written) in enumerate(pairs) if thing >= 0 and written],
