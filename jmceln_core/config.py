@@ -118,6 +118,16 @@ class ModelConfig:
         if not 0 <= self.dense_from < self.stages:
             raise ConfigError(f"dense_from={self.dense_from}: must be at least 0 and below stages={self.stages}")
 
+    def _check_static_words(self) -> None:
+        """Fields that say something about the contextual embeddings mean nothing without them."""
+        if not self.cascade:
+            raise ConfigError("contextual=false needs cascade=true: it says what the stages read")
+        if not self.adaptive:
+            raise ConfigError("contextual=false needs adaptive=true: without embeddings there is no Eq. 3 to change")
+        for name in ("presence_head", "iou_head", "words", "query_mixing", "dense_from"):
+            if getattr(self, name):
+                raise ConfigError(f"contextual=false leaves {name} nothing to work on; turn it off (it needs queries)")
+
     @property
     def mask_size(self) -> int:
         """Side of the mask logits, which cover the whole square."""
