@@ -1,16 +1,61 @@
-"""Losses: cross-entropy (the paper's section 3.5), and beyond it Dice, coarse masks, contrast, presence, IoU.
+"""Losses: cross-entropy (the paper's section 3.5), and beyond it focal, Dice, coarse masks, contrast, presence, IoU.
 
-Shapes: N sentences, K instances of a picture, h w a map's size.
+Every term is a sum over sentences divided by a number of sentences. Where a step's pictures are worked off in parts
+(micro-batches, processes), each part divides its sums by the numbers of the whole step (`counts`), so that the parts'
+terms, and their gradients, add up to those of the step.
+
+Shapes: B pictures, S sentences of each (N = B * S, a picture's sentences together), K instances, h w a map's size.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from jmceln_core.config import LossConfig
+from jmceln_core.config import ConfigError, LossConfig, ModelConfig
 from jmceln_core.model import Prediction
+
+if TYPE_CHECKING:
+    from jmceln_core.data.dataset import Batch
+
+TERMS = ("cross_entropy", "focal", "dice", "coarse", "contrast", "presence", "iou")
+LEAST_COVER = 0.05  # a coarse map's pixels an instance covers; with less it is no rival
+
+
+def check(loss: LossConfig, model: ModelConfig) -> None:
+    """Raise ConfigError if a term has no output of the model to work on, or if no term is left."""
+    for name in TERMS:
+        if getattr(loss, name) < 0:
+            raise ConfigError(f"loss.{name}={getattr(loss, name)}: a weight must not be negative")
+    if not any(getattr(loss, name) for name in TERMS):
+        raise ConfigError(f"all weights of the loss are 0; give one of {', '.join(TERMS)} a weight")
+    if loss.focal_gamma < 0 or not 0 <= loss.focal_alpha <= 1:
+        raise ConfigError("loss.focal_gamma must not be negative and loss.focal_alpha must lie in [0, 1]")
+    for name, switch in (
+        ("coarse", "deep_supervision"),
+        ("contrast", "deep_supervision"),
+        ("presence", "presence_head"),
+        ("iou", "iou_head"),
+    ):
+        if getattr(loss, name) and not (getattr(model, switch) and model.cascade):
+            raise ConfigError(
+                f"loss.{name}={getattr(loss, name)} needs a model with {switch}=true and cascade=true; "
+                f"set them or loss.{name}=0"
+            )
+
+
+def counts(batch: Batch, dense: int | None = None) -> Tensor:
+    """The numbers of sentences that the terms' means divide by (3,) float32: those with a target among the first
+    `dense` of each picture (None or 0: all), which go through the dense stages; those with a target; and those that go
+    through the dense stages, with a target or without.
+
+    Add them up over the parts of a step.
+    """
+    further = batch.present[:, : dense or None]
+    return torch.stack([further.sum(), batch.present.sum(), torch.ones_like(further).sum()]).float()
 
 
 def dice_loss(logits_Nhw: Tensor, target_Nhw: Tensor) -> Tensor:
@@ -20,77 +65,117 @@ def dice_loss(logits_Nhw: Tensor, target_Nhw: Tensor) -> Tensor:
     return 1 - (2 * (p * t).sum(1) + 1) / (p.sum(1) + t.sum(1) + 1)
 
 
-def contrast_loss(logits_Nhw: Tensor, masks_NKhw: Tensor, targets_NK: Tensor, rivals_NK: Tensor) -> Tensor:
-    """Which of the picture's instances is meant (N,): minus the log of the targets' share in a softmax over the
+def cross_entropy(logits_Nhw: Tensor, truth_Nhw: Tensor) -> Tensor:
+    """-log p of the true class, mean over pixels (N,). The softmax of two classes is the sigmoid of the difference of
+    their logits, target minus background, which `logits` is; `truth` is bool."""
+    return -F.logsigmoid(torch.where(truth_Nhw, logits_Nhw, -logits_Nhw)).mean((1, 2))
+
+
+def focal_loss(logits_Nhw: Tensor, truth_Nhw: Tensor, *, gamma: float, alpha: float) -> Tensor:
+    """-a (1 - p)^gamma log p of the true class, a = alpha for the target and 1 - alpha for the background, mean over
+    pixels (N,) (Lin et al., ICCV 2017, Eq. 5; theirs is divided by the number of anchors with an object). `logits` and
+    `truth` as in `cross_entropy`."""
+    sure = torch.where(truth_Nhw, logits_Nhw, -logits_Nhw)
+    # (1 - p)^gamma by its logarithm: no infinite slope at p = 1
+    loss = -(gamma * F.logsigmoid(-sure)).exp() * F.logsigmoid(sure)
+    return (loss * (1 - alpha + (2 * alpha - 1) * truth_Nhw)).mean((1, 2))
+
+
+def contrast_loss(logits_BShw: Tensor, instances_BKhw: Tensor, targets_BSK: Tensor, rivals_BSK: Tensor) -> Tensor:
+    """Which of the picture's instances is meant (B, S): minus the log of the targets' share in a softmax over the
     instances' mean logits.
 
-    `masks` are coverages in [0, 1]; an instance too small to cover anything is no rival. A sentence without a target
-    that covers something has loss 0.
+    `instances` are coverages in [0, 1]; an instance too small to cover anything is no rival. A sentence without a
+    target that covers something has loss 0.
     """
-    area = masks_NKhw.flatten(2).sum(-1)
-    pooled = torch.einsum("nhw,nkhw->nk", logits_Nhw, masks_NKhw) / area.clamp_min(1e-6)
-    valid = rivals_NK & (area > 0.05)
-    targets = targets_NK & valid
-    pooled = pooled.masked_fill(~valid, float("-inf"))
-    some = targets.any(1)
+    area_B1K = instances_BKhw.flatten(2).sum(-1)[:, None]
+    pooled = torch.einsum("bshw,bkhw->bsk", logits_BShw, instances_BKhw) / area_B1K.clamp_min(1e-6)
+    valid = rivals_BSK & (area_B1K > LEAST_COVER)
+    targets = targets_BSK & valid
+    some = targets.any(-1, keepdim=True)
     # sentences without a target keep a finite path for the gradient and are multiplied away
-    pooled = torch.where(some[:, None], pooled, torch.zeros_like(pooled))
-    chosen = pooled.masked_fill(~targets & some[:, None], float("-inf"))
-    return (torch.logsumexp(pooled, 1) - torch.logsumexp(chosen, 1)) * some
+    among = pooled.masked_fill(~valid & some, float("-inf"))
+    chosen = pooled.masked_fill(~targets & some, float("-inf"))
+    return (among.logsumexp(-1) - chosen.logsumexp(-1)) * some[..., 0]
 
 
 def grounding_loss(
-    prediction: Prediction, masks_BKhw: Tensor, targets_BSK: Tensor, rivals_BSK: Tensor, config: LossConfig
-) -> tuple[Tensor, dict[str, float]]:
-    """Total loss and its terms (before their weights).
+    prediction: Prediction, batch: Batch, config: LossConfig, counts_3: Tensor | None = None
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Total loss and its terms, detached and before their weights; terms of weight 0 are left out.
 
-    `masks` are the instances' coverages in [0, 1] at the size of the mask logits; `targets` and `rivals` (bool) say for
-    every sentence which instances it means and which it chooses among. A prediction may hold the first sentences of
-    each picture only (`JMCELN.decode`, `dense`). Sentences without a target count for presence alone.
+    `batch` is on the prediction's device. The prediction may hold the first sentences of each picture only
+    (`JMCELN.decode`, `dense`). `counts_3` are `counts` of the whole step where this batch is a part of it; without,
+    those of this batch. Sentences without a target count for presence alone. Computed in float32 (float64 for float64),
+    also under autocast.
     """
-    b = targets_BSK.shape[0]
+    with torch.autocast(prediction.logits.device.type, enabled=False):
+        terms = _terms(prediction, batch, config, counts_3)
+        total = torch.stack([getattr(config, name) * value for name, value in terms.items()]).sum()
+    return total, {name: value.detach() for name, value in terms.items()}
+
+
+def _terms(prediction: Prediction, batch: Batch, config: LossConfig, counts_3: Tensor | None) -> dict[str, Tensor]:
+    b, s = batch.present.shape
+    dense = prediction.logits.shape[0] // b
+    kind = torch.float64 if prediction.logits.dtype == torch.float64 else torch.float32
+    if counts_3 is None:
+        counts_3 = counts(batch, dense)
+    meant_further, meant, further = counts_3.to(prediction.logits.device, kind).clamp_min(1)
+    present = batch.present.to(kind)
 
     def rows(x_BS: Tensor, count: int) -> Tensor:
         """(B, S, ...) -> (count, ...): the first count / B sentences of each picture."""
         return x_BS[:, : count // b].flatten(0, 1)
 
-    def union_of(masks: Tensor) -> Tensor:
-        return torch.einsum("bsk,bkhw->bshw", targets_BSK.float(), masks).clamp(max=1)
-
-    n = prediction.logits.shape[0]
-    has_BS = targets_BSK.any(-1).float()
-    has = rows(has_BS, n)
-
-    def mean_of(loss: Tensor) -> Tensor:
+    def mean_of(loss_N: Tensor) -> Tensor:
         """Mean over the sentences that have a target."""
-        there = rows(has_BS, loss.shape[0])
-        return (loss * there).sum() / there.sum().clamp_min(1)
+        count = loss_N.shape[0]
+        return (loss_N * rows(present, count)).sum() / (meant if count == b * s else meant_further)
 
+    logits = prediction.logits.to(kind)
+    difference = logits[:, 1] - logits[:, 0]
+    truth = rows(batch.truth, b * dense) > 127  # more than half of the pixel
     terms: dict[str, Tensor] = {}
-    truth = (rows(union_of(masks_BKhw), n) > 0.5).long()
-    difference = prediction.logits[:, 1] - prediction.logits[:, 0]
-    terms["cross_entropy"] = mean_of(F.cross_entropy(prediction.logits, truth, reduction="none").mean((1, 2)))
-    terms["dice"] = mean_of(dice_loss(difference, truth.float()))
-    if prediction.coarse:
-        h, w = prediction.coarse[0].shape[-2:]
-        small_BKhw = F.adaptive_avg_pool2d(masks_BKhw, (h, w))
-        union_BShw = union_of(small_BKhw)
-        coarse, contrast = [], []
-        for logits in prediction.coarse:
-            m = logits.shape[0]
-            union = rows(union_BShw, m)
-            pixel = F.binary_cross_entropy_with_logits(logits, union, reduction="none").mean((1, 2))
-            coarse.append(mean_of(pixel + dice_loss(logits, union)))
-            masks = small_BKhw.repeat_interleave(m // b, dim=0)
-            contrast.append(mean_of(contrast_loss(logits, masks, rows(targets_BSK, m), rows(rivals_BSK, m))))
-        terms["coarse"] = torch.stack(coarse).mean()
-        terms["contrast"] = torch.stack(contrast).mean()
-    if prediction.presence is not None:
-        terms["presence"] = F.binary_cross_entropy_with_logits(prediction.presence, has)
-    if prediction.iou is not None:
-        with torch.no_grad():
-            guess, real = difference > 0, truth > 0
-            iou = (guess & real).sum((1, 2)) / (guess | real).sum((1, 2)).clamp_min(1)
-        terms["iou"] = mean_of(F.binary_cross_entropy_with_logits(prediction.iou, iou, reduction="none"))
-    total = torch.stack([getattr(config, name) * value for name, value in terms.items()]).sum()
-    return total, {name: float(value.detach()) for name, value in terms.items()}
+    if config.cross_entropy:
+        terms["cross_entropy"] = mean_of(cross_entropy(difference, truth))
+    if config.focal:
+        loss = focal_loss(difference, truth, gamma=config.focal_gamma, alpha=config.focal_alpha)
+        terms["focal"] = mean_of(loss)
+    if config.dice:
+        terms["dice"] = mean_of(dice_loss(difference, truth.to(kind)))
+    coarse = [x.to(kind) for x in prediction.coarse]
+    if config.coarse:
+        cover = _share(batch.truth, coarse[0])
+        losses = []
+        for x in coarse:
+            target = rows(cover, x.shape[0])
+            pixel = F.binary_cross_entropy_with_logits(x, target, reduction="none").mean((1, 2))
+            losses.append(mean_of(pixel + dice_loss(x, target)))
+        terms["coarse"] = torch.stack(losses).mean()
+    if config.contrast:
+        cover = _share(batch.instances, coarse[0])
+        losses = []
+        for x in coarse:
+            count = x.shape[0] // b
+            loss = contrast_loss(x.unflatten(0, (b, -1)), cover, batch.targets[:, :count], batch.rivals[:, :count])
+            losses.append(mean_of(loss.flatten()))
+        terms["contrast"] = torch.stack(losses).mean()
+    if config.presence:
+        assert prediction.presence is not None  # `check`
+        there = rows(present, b * dense)
+        loss = F.binary_cross_entropy_with_logits(prediction.presence.to(kind), there, reduction="sum")
+        terms["presence"] = loss / further
+    if config.iou:
+        assert prediction.iou is not None
+        guess = difference.detach() > 0
+        iou = (guess & truth).sum((1, 2)) / (guess | truth).sum((1, 2)).clamp_min(1)
+        loss = F.binary_cross_entropy_with_logits(prediction.iou.to(kind), iou.to(kind), reduction="none")
+        terms["iou"] = mean_of(loss)
+    return terms
+
+
+def _share(cover_BKhw: Tensor, like_NHW: Tensor) -> Tensor:
+    """uint8 coverages (B, K, h, w) -> shares in [0, 1] (B, K, H, W), averaged to a map's size and of its type."""
+    height, width = like_NHW.shape[-2:]
+    return F.adaptive_avg_pool2d(cover_BKhw.to(like_NHW.dtype) / 255, (height, width))
