@@ -284,9 +284,9 @@ def test_forward_is_both_halves_and_cached_features_stand_for_the_trunk() -> Non
     picture = images(2).float()
     tokens_NL, mask_NL = model.text_encoder.tokenize(TEXTS[:2])
     with torch.inference_mode():
-        whole = model(picture, tokens_NL, mask_NL)
+        whole = model(picture, (tokens_NL, mask_NL))
         halves = model.decode(model.encode_image(picture), model.encode_text(TEXTS[:2]))
-        cached = model(picture, tokens_NL, mask_NL, model.image_encoder.trunk(picture))
+        cached = model(picture, (tokens_NL, mask_NL), model.image_encoder.trunk(picture))
     for a, b, c in zip(parts(whole), parts(halves), parts(cached), strict=True):
         torch.testing.assert_close(a, b)
         torch.testing.assert_close(a, c)

@@ -233,10 +233,21 @@ class JMCELN(nn.Module):
         )
 
     def forward(
-        self, image_B3SS: Tensor, tokens_NL: Tensor, mask_NL: Tensor, trunk: tuple[Tensor, ...] | None = None
+        self,
+        image_B3SS: Tensor,
+        text: tuple[Tensor, ...],
+        trunk: tuple[Tensor, ...] | None = None,
+        dense: int | None = None,
     ) -> Prediction:
-        """Both halves, from pixels and token ids."""
-        return self.decode(self.encode_image(image_B3SS, trunk), self.text_encoder.encode(tokens_NL, mask_NL))
+        """Both halves in one call, for wrappers of the whole network (distributed training).
+
+        The image is RGB in [0, 1], or uint8. `text` is (tokens, mask) as `text_encoder.tokenize` makes them, or cached
+        features of a frozen encoder: (words, sentence, mask). `trunk`, `dense`: see `encode_image`, `decode`.
+        """
+        if image_B3SS.dtype == torch.uint8:
+            image_B3SS = image_B3SS.float() / 255
+        features = TextFeatures(*text) if len(text) == 3 else self.text_encoder.encode(*text)
+        return self.decode(self.encode_image(image_B3SS, trunk), features, dense=dense)
 
 
 def _projection(in_channels: int, channels: int) -> nn.Sequential:
