@@ -100,17 +100,17 @@ def contrast_loss(logits_BShw: Tensor, instances_BKhw: Tensor, targets_BSK: Tens
 
 
 def grounding_loss(
-    prediction: Prediction, batch: Batch, config: LossConfig, counts_3: Tensor | None = None
+    prediction: Prediction, batch: Batch, config: LossConfig, counts: Tensor | None = None
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Total loss and its terms, detached and before their weights; terms of weight 0 are left out.
 
     `batch` is on the prediction's device. The prediction may hold the first sentences of each picture only
-    (`JMCELN.decode`, `dense`). `counts_3` are `counts` of the whole step where this batch is a part of it; without,
-    those of this batch. Sentences without a target count for presence alone. Computed in float32 (float64 for float64),
+    (`JMCELN.decode`, `dense`). `counts` (3,) are the function's of the whole step where this batch is a part of it;
+    without, those of this batch. Sentences without a target count for presence alone. Computed in float32 (float64 for float64),
     also under autocast.
     """
     with torch.autocast(prediction.logits.device.type, enabled=False):
-        terms = _terms(prediction, batch, config, counts_3)
+        terms = _terms(prediction, batch, config, counts)
         total = torch.stack([getattr(config, name) * value for name, value in terms.items()]).sum()
     return total, {name: value.detach() for name, value in terms.items()}
 
