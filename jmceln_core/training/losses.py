@@ -78,7 +78,7 @@ def focal_loss(logits_Nhw: Tensor, truth_Nhw: Tensor, *, gamma: float, alpha: fl
     sure = torch.where(truth_Nhw, logits_Nhw, -logits_Nhw)
     # (1 - p)^gamma by its logarithm: no infinite slope at p = 1
     loss = -(gamma * F.logsigmoid(-sure)).exp() * F.logsigmoid(sure)
-    return (loss * (1 - alpha + (2 * alpha - 1) * truth_Nhw)).mean((1, 2))
+    return (loss * (1 - alpha + (2 * alpha - 1) * truth_Nhw.to(loss.dtype))).mean((1, 2))
 
 
 def contrast_loss(logits_BShw: Tensor, instances_BKhw: Tensor, targets_BSK: Tensor, rivals_BSK: Tensor) -> Tensor:
@@ -88,6 +88,8 @@ def contrast_loss(logits_BShw: Tensor, instances_BKhw: Tensor, targets_BSK: Tens
     `instances` are coverages in [0, 1]; an instance too small to cover anything is no rival. A sentence without a
     target that covers something has loss 0.
     """
+    if not instances_BKhw.shape[1]:
+        return 0 * logits_BShw.sum((2, 3))
     area_B1K = instances_BKhw.flatten(2).sum(-1)[:, None]
     pooled = torch.einsum("bshw,bkhw->bsk", logits_BShw, instances_BKhw) / area_B1K.clamp_min(1e-6)
     valid = rivals_BSK & (area_B1K > LEAST_COVER)
@@ -105,9 +107,9 @@ def grounding_loss(
     """Total loss and its terms, detached and before their weights; terms of weight 0 are left out.
 
     `batch` is on the prediction's device. The prediction may hold the first sentences of each picture only
-    (`JMCELN.decode`, `dense`). `counts` (3,) are the function's of the whole step where this batch is a part of it;
-    without, those of this batch. Sentences without a target count for presence alone. Computed in float32 (float64 for float64),
-    also under autocast.
+    (`JMCELN.decode`, `dense`). `counts` (3,) are those of the whole step where this batch is a part of it; without, the
+    batch's own. Sentences without a target count for presence alone. Computed in float32 (in float64 for float64
+    logits), also under autocast.
     """
     with torch.autocast(prediction.logits.device.type, enabled=False):
         terms = _terms(prediction, batch, config, counts)
@@ -169,8 +171,8 @@ def _terms(prediction: Prediction, batch: Batch, config: LossConfig, counts_3: T
     if config.iou:
         assert prediction.iou is not None
         guess = difference.detach() > 0
-        iou = (guess & truth).sum((1, 2)) / (guess | truth).sum((1, 2)).clamp_min(1)
-        loss = F.binary_cross_entropy_with_logits(prediction.iou.to(kind), iou.to(kind), reduction="none")
+        iou = (guess & truth).sum((1, 2)).to(kind) / (guess | truth).sum((1, 2)).clamp_min(1)
+        loss = F.binary_cross_entropy_with_logits(prediction.iou.to(kind), iou, reduction="none")
         terms["iou"] = mean_of(loss)
     return terms
 
