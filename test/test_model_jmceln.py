@@ -343,7 +343,7 @@ def test_the_same_seed_builds_the_same_network() -> None:
 @pytest.mark.parametrize("variant", ["row 5", "queries, everything, late"])
 def test_torch_export(variant: str) -> None:
     model = build_model(small(**VARIANTS[variant])).eval()
-    inputs = (images(1).float(), *model.text_encoder.tokenize(TEXTS[:1]))
+    inputs = (images(1).float(), model.text_encoder.tokenize(TEXTS[:1]))
     with torch.no_grad():
         exported = torch.export.export(model, inputs).module()
         torch.testing.assert_close(exported(*inputs)[0], model(*inputs).logits)

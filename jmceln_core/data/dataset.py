@@ -58,7 +58,11 @@ class Batch(NamedTuple):
         return self._replace(
             images=move(self.images),
             trunk=tuple(move(x) for x in self.trunk),
-            **{name: move(getattr(self, name)) for name in ("truth", "present", "instances", "targets", "rivals")},
+            truth=move(self.truth),
+            present=move(self.present),
+            instances=move(self.instances),
+            targets=move(self.targets),
+            rivals=move(self.rivals),
         )
 
 
@@ -327,8 +331,7 @@ def share_of(images: int, *, world: int, parts: int) -> int:
 class ValidationDataset(Dataset[Batch]):
     """Every picture's written sentences, in batches of one picture and at most CHUNK sentences; plain views.
 
-    With `config.val_sentences`, so many of each picture, and a third as many of those that match nothing. A picture
-    that cannot be read is left out.
+    With `config.val_sentences`, so many of each picture, and a third as many of those that match nothing.
     """
 
     CHUNK = 8
@@ -352,9 +355,13 @@ class ValidationDataset(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.items)
 
-    def __getitem__(self, number: int) -> Batch | None:
-        picture, sentences = self.items[number]
-        try:
-            return collate([self.builder(picture, sentences)])
-        except DataError:
-            return None
+    def __getitem__(self, number: int) -> Batch:
+        """A batch; in the place of one whose picture cannot be read, the next one, with `skipped` saying so."""
+        skipped: list[str] = []
+        for offset in range(len(self.items)):
+            picture, sentences = self.items[(number + offset) % len(self.items)]
+            try:
+                return collate([self.builder(picture, sentences)], skipped)
+            except DataError as error:
+                skipped.append(str(error))
+        raise DataError(f"none of the validation pictures can be read, for example: {skipped[0]}")

@@ -19,8 +19,8 @@ from tqdm import tqdm
 
 from jmceln_core import checkpoint
 from jmceln_core.config import DataConfig, DecisionConfig, from_dict
-from jmceln_core.data.dataset import read_sources
 from jmceln_core.data.grounding import GroundingData
+from jmceln_core.data.readers import read_training
 from jmceln_core.model import build_model
 from jmceln_core.segmenter import RawAnswer, Segmenter, Status, decide
 
@@ -123,7 +123,7 @@ def main() -> None:
     data_config = from_dict(DataConfig, saved.extra["train"]["data"], "data.")
     if arguments.root is not None:
         data_config = replace(data_config, root=arguments.root)
-    _, validation = read_sources(data_config)
+    _, validation = read_training(data_config)
     model = build_model(saved.config)
     saved.load_into(model)
     decision, found = choose(observe(_Watched(model, saved.config), validation), saved.config.decision)

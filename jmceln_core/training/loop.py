@@ -1,222 +1,463 @@
-"""The training loop of a model with frozen encoders: cached features, many sentences an image half, resumable.
+"""The training loop: any of the data sets, one process or many, restartable at any moment.
 
-RUN/ holds `metrics.jsonl` (a line a validation), `last.safetensors` and `best.safetensors` (checkpoints of the averaged
-weights; best by validation mIoU), `config.json`, and `state.safetensors`, from which the same command goes on: weights,
-their average and the optimiser's moments. A step's data depends on (seed, step) alone, so a resumed run equals an
-uninterrupted one.
+A step's data and random numbers are functions of (seed, step), and its losses are divided by the whole step's numbers
+of sentences, so that a resumed run equals an uninterrupted one (bit for bit on the CPU) and the number of processes
+does not change what is learned, but for rounding. `run_folder` says what a run leaves behind.
 """
 
 from __future__ import annotations
 
 import json
-import os
+import math
+import signal
 import time
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
+import cv2
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from lightning_fabric.wrappers import _FabricOptimizer
+from torch import Tensor
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from jmceln_core import checkpoint
+from jmceln_core.checkpoint import CheckpointError
 from jmceln_core.config import ConfigError, ModelConfig, TrainConfig, load_model_config, to_dict
-from jmceln_core.data.dataset import Batch, GroundingBatches, build_pools, read_sources
+from jmceln_core.data.dataset import (
+    Batch,
+    SampleBuilder,
+    StepDataset,
+    ValidationDataset,
+    all_texts,
+    enrich,
+    share_of,
+)
+from jmceln_core.data.grounding import GroundingData
+from jmceln_core.data.readers import read_training
 from jmceln_core.model import JMCELN, Prediction, build_model
+from jmceln_core.training import losses
+from jmceln_core.training.board import Board, enlarged
+from jmceln_core.training.engine import (
+    fill,
+    fill_optimiser,
+    learning_state,
+    make_fabric,
+    named_tensors,
+    optimiser_state,
+    whole,
+)
 from jmceln_core.training.features import ImageFeatureCache, TextFeatureCache
-from jmceln_core.training.losses import grounding_loss
-from jmceln_core.training.optimiser import AveragedWeights, cosine, parameter_groups
+from jmceln_core.training.optimiser import AveragedWeights, parameter_groups, schedule
+from jmceln_core.training.run_folder import RunFolder, State, TrainingError
 
-VALIDATION_SENTENCES = 6  # of each validation picture
+REPORT_EVERY = 20  # steps between points of TensorBoard's training curves
+DIVERGED = 20  # steps in a row without a finite gradient after which the run ends
 
 
 class Trainer:
-    """One run. Build it, then `run()`."""
+    """One run. Build it, then `run()`.
+
+    Raises ConfigError, DataError or TrainingError, whose messages say what to do; what was saved before stays.
+    """
 
     def __init__(self, config: TrainConfig, output: Path, *, device: torch.device | str | None = None) -> None:
-        self.config, self.output = config, output
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.config = config
         if config.threads:
             torch.set_num_threads(config.threads)
-        torch.manual_seed(config.optim.seed)
+        self.fabric = make_fabric(config, device)
+        self.device = self.fabric.device
+        self.main = self.fabric.global_rank == 0
+        self.world = self.fabric.world_size
         self.model_config: ModelConfig = load_model_config(config.model, config.model_overrides)
-        if not (self.model_config.image_encoder.frozen and self.model_config.text_encoder.frozen):
-            raise ConfigError(
-                "this loop trains on cached features: image_encoder.frozen and text_encoder.frozen must be true"
-            )
-        if self.model_config.image_encoder.name == "dinov2_vits14" and not self.model_config.fine_skip:
-            raise ConfigError("training with dinov2_vits14 needs fine_skip=true (without it the mask has another size)")
-        self.model = build_model(self.model_config, pretrained=True)
-        self.model.to(self.device).train()
+        losses.check(config.loss, self.model_config)
+        share_of(config.optim.images, world=self.world, parts=config.optim.accumulate)
+        self.folder = RunFolder(output)
+        torch.manual_seed(config.optim.seed)
+        self.model: JMCELN = build_model(self.model_config, pretrained=True)
         self._prepare_data()
-        self.average = AveragedWeights(self.model, config.optim.ema)
+        if config.sync_norm and self.world > 1:
+            from jmceln_core.model.switch_norm import synchronise
+
+            self.model = cast(JMCELN, synchronise(self.model))
+        self.model.train()
+        self.wrapped = self.fabric.setup_module(self.model)
+        optim = config.optim
         self.optimiser = torch.optim.AdamW(
-            cast(Any, parameter_groups(self.model, config.optim.weight_decay)), lr=config.optim.lr, betas=(0.9, 0.98)
+            cast(
+                Any,
+                parameter_groups(
+                    self.model,
+                    lr=optim.lr,
+                    encoder_lr=optim.encoder_lr,
+                    weight_decay=optim.weight_decay,
+                    decay_vectors=optim.decay_vectors,
+                ),
+            ),
+            betas=(0.9, optim.beta2),
         )
-        self.step, self.best = 0, -1.0
-        output.mkdir(parents=True, exist_ok=True)
+        self.peaks = [group["lr"] for group in self.optimiser.param_groups]
+        self.stepper = cast(_FabricOptimizer, self.fabric.setup_optimizers(self.optimiser))
+        self.average = AveragedWeights(self.model, optim.ema) if optim.ema else None
+        self.step, self.best, self.diverged = 0, -1.0, 0
+        self.sums: dict[str, float] = defaultdict(float)  # of the steps since the last line of metrics.jsonl
+        self.stop = False
         self._resume()
+        if self.main:
+            everything = {"train": to_dict(config), "model": to_dict(self.model_config)}
+            for change in self.folder.describe_start(everything, device=self.device, world=self.world, step=self.step):
+                tqdm.write(f"changed since the run's last start: {change}")
+
+    # data
 
     def _prepare_data(self) -> None:
-        data, optim = self.config.data, self.config.optim
-        training, validation = read_sources(data)
-        pictures = [*training.pictures.values(), *validation.pictures.values()]
-        self.images = ImageFeatureCache(
-            data.cache, self.model.image_encoder, self.model_config.image_size, self.model_config.image_encoder.blocks
-        )
-        self.images.fill(pictures, [0])
-        self.images.fill(list(training.pictures.values()), range(1, data.views))
-        # the mask's size follows from the network: a quarter of the image with a fine skip, else all of it
-        mask_size = self.model_config.image_size // (4 if self.model_config.fine_skip else 1)
-        shared = {"image_size": self.model_config.image_size, "mask_size": mask_size, "seed": optim.seed}
-        self.batches = GroundingBatches(
-            training,
-            build_pools(training, data, seed=optim.seed),
+        config, data = self.config, self.config.data
+        training, validation = self._read()
+        builder = SampleBuilder(
             data,
-            images=optim.images,
-            sentences=optim.sentences,
-            **shared,
+            self.model_config.image_size,
+            self.model_config.mask_size,
+            instances=config.loss.contrast > 0,
+            cache=self._cache_images(training, validation),
         )
-        pools = build_pools(validation, data, seed=optim.seed)
-        self.validation = GroundingBatches(validation, pools, data, images=1, sentences=VALIDATION_SENTENCES, **shared)
-        self.texts = TextFeatureCache(data.cache, self.model.text_encoder, self.model_config.text_encoder.tokens)
-        self.texts.fill(self.batches.texts() | self.validation.texts())
+        self.texts = self._cache_texts(training, validation)
+        share: dict[str, Any] = {
+            "images": config.optim.images,
+            "sentences": config.optim.sentences,
+            "seed": config.optim.seed,
+            "parts": config.optim.accumulate,
+            "rank": self.fabric.global_rank,
+            "world": self.world,
+        }
+        self.share = share
+        self.builder = builder
+        self.dataset = None if data.shards else StepDataset(training, builder, **share)
+        self.validation = ValidationDataset(validation, builder)
+        if self.dataset is not None:
+            self.steps_per_epoch = self.dataset.steps_per_epoch
+        else:
+            from jmceln_core.data.shards import ShardStream
 
-    def _predict(self, model: JMCELN, batch: Batch, *, dense: int | None) -> Prediction:
-        read = [self.images.read(p, v, mirrored=m) for p, (v, m) in zip(batch.pictures, batch.views, strict=True)]
-        image = torch.stack([r[0] for r in read]).to(self.device)
-        trunk = tuple(torch.stack(maps).to(self.device) for maps in zip(*(r[1] for r in read), strict=True))
-        text = self.texts.read(batch.texts).to(self.device)
-        return model.decode(model.encode_image(image, trunk), text, dense=dense)
+            self.steps_per_epoch = ShardStream(data.shards, builder, **share).steps_per_epoch
+        self.steps = config.optim.steps or config.optim.epochs * self.steps_per_epoch
+        self.validate_every = config.validate_every or self.steps_per_epoch
+
+    def _read(self) -> tuple[GroundingData, GroundingData]:
+        training, validation = read_training(self.config.data)
+        if self.config.data.shards:
+            return GroundingData(), validation
+        return enrich(training, self.config.data, seed=self.config.optim.seed), validation
+
+    def _cache_images(self, training: GroundingData, validation: GroundingData) -> ImageFeatureCache | None:
+        data, encoder = self.config.data, self.model_config.image_encoder
+        if data.cache is None:
+            if data.views > 1:
+                raise ConfigError(f"data.views={data.views} are views of cached features: give data.cache a folder")
+            return None
+        if data.shards or not (encoder.frozen or self.model_config.text_encoder.frozen):
+            raise ConfigError("data.cache keeps features of frozen encoders, for data without shards")
+        if not encoder.frozen:
+            return None
+        if data.crop or data.photometric:
+            raise ConfigError("cached features know data.views views of a picture: set data.crop and photometric to 0")
+        cache = ImageFeatureCache(data.cache, self.model.image_encoder, self.model_config.image_size, encoder.blocks)
+        self.model.to(self.device)
+        rank, world = self.fabric.global_rank, self.world
+        pictures = [*training.pictures.values(), *validation.pictures.values()]
+        cache.fill(self.model.image_encoder, pictures[rank::world], [0])
+        cache.fill(self.model.image_encoder, list(training.pictures.values())[rank::world], range(1, data.views))
+        self.fabric.barrier()
+        return cache
+
+    def _cache_texts(self, training: GroundingData, validation: GroundingData) -> TextFeatureCache | None:
+        data, encoder = self.config.data, self.model_config.text_encoder
+        if data.cache is None or not encoder.frozen:
+            return None
+        self.model.to(self.device)
+        wanted = all_texts(training, data) | all_texts(validation, data)
+        if self.main:
+            TextFeatureCache(data.cache, self.model.text_encoder, encoder.tokens).fill(wanted)
+        self.fabric.barrier()
+        return TextFeatureCache(data.cache, self.model.text_encoder, encoder.tokens)
+
+    def _loader(self, dataset: Any, sampler: Any = None) -> DataLoader:
+        return DataLoader(
+            dataset,
+            batch_size=None,
+            sampler=sampler,
+            num_workers=self.config.data.workers,
+            pin_memory=self.device.type == "cuda",
+            worker_init_fn=_one_thread,
+        )
+
+    def _steps(self) -> Iterator[list[Batch]]:
+        """The data of the steps from this one on."""
+        if self.dataset is not None:
+            return iter(self._loader(self.dataset, range(self.step, self.steps)))
+        from jmceln_core.data.shards import ShardStream
+
+        stream = ShardStream(self.config.data.shards, self.builder, start_step=self.step, **self.share)
+        return iter(self._loader(stream))
+
+    # one step
+
+    def _predict(self, batch: Batch, *, dense: int | None) -> Prediction:
+        text: tuple[Tensor, ...]
+        if self.texts is not None:
+            features = self.texts.read(batch.texts)
+            text = (features.words, features.sentence, features.mask)
+        else:
+            text = self.model.text_encoder.tokenize(batch.texts)
+        text = tuple(x.to(self.device, non_blocking=True) for x in text)
+        return cast(Prediction, self.wrapped(batch.images, text, batch.trunk or None, dense))
+
+    def _train_step(self, parts: list[Batch]) -> dict[str, float]:
+        """Learn from one step's data; the terms of the loss and the gradient's norm."""
+        optim = self.config.optim
+        dense = optim.dense or None
+        torch.manual_seed(hash((optim.seed, self.step, self.fabric.global_rank)) % 2**63)  # for dropout, if any
+        factor = schedule(self.step, kind=optim.schedule, steps=self.steps, warmup=optim.warmup, power=optim.power)
+        for group, peak in zip(self.optimiser.param_groups, self.peaks, strict=True):
+            group["lr"] = peak * factor
+        counts = torch.stack([losses.counts(batch, dense) for batch in parts]).sum(0)
+        counts = torch.cat([counts, torch.tensor([float(self.stop)])]).to(self.device)
+        counts = self._sum(counts)
+        self.stop = bool(counts[-1] > 0)  # a signal to one process stops all of them, after this step
+        totals: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=self.device))
+        self.optimiser.zero_grad(set_to_none=True)
+        for number, part in enumerate(parts):
+            batch = part.to(self.device)
+            with self.fabric.no_backward_sync(self.wrapped, enabled=number < len(parts) - 1):
+                prediction = self._predict(batch, dense=dense)
+                loss, terms = losses.grounding_loss(prediction, batch, self.config.loss, counts[:-1])
+                self.fabric.backward(loss * self.world)  # gradients are averaged over processes; the terms add up
+            for name, value in ({"loss": loss.detach()} | terms).items():
+                totals[name] = totals[name] + value
+        norm = self.fabric.clip_gradients(
+            self.wrapped, self.stepper, max_norm=optim.clip or math.inf, error_if_nonfinite=False
+        )
+        assert norm is not None
+        means = self._sum(torch.stack([value.float() for value in totals.values()]))
+        *values, length = torch.cat([means, whole(norm).to(means)[None]]).tolist()
+        found = dict(zip(totals, values, strict=True))
+        finite = math.isfinite(length) and math.isfinite(found["loss"])
+        if finite or self.config.precision == "16-mixed":  # fp16's own scaler skips the step and lowers its scale
+            self.stepper.step()
+        if finite:
+            if self.average is not None:
+                self.average.update(self.model)
+            self.diverged = 0
+            return found | {"gradient": length}
+        self.diverged += 1
+        if self.diverged >= DIVERGED:
+            raise TrainingError(
+                f"step {self.step}: {DIVERGED} steps in a row had no finite loss or gradient ({found}); the last good "
+                f"state is kept. Lower optim.lr, set optim.clip or use another precision, and start again"
+            )
+        return {"skipped_steps": 1.0}
+
+    def _sum(self, tensor: Tensor) -> Tensor:
+        """The sum over processes."""
+        return cast(Tensor, self.fabric.all_reduce(tensor, reduce_op="sum")) if self.world > 1 else tensor
+
+    # the run
 
     def run(self) -> None:
-        """Train to the end; validate and save every so often."""
-        optim = self.config.optim
-        sums: dict[str, float] = defaultdict(float)
-        since, last = time.perf_counter(), self.step
-        bar = tqdm(range(self.step, optim.steps), initial=self.step, total=optim.steps, unit="step")
-        for step in bar:
-            batch = self.batches.batch(step)
-            rate = optim.lr * cosine(step, steps=optim.steps, warmup=optim.warmup)
-            for group in self.optimiser.param_groups:
-                group["lr"] = rate
-            prediction = self._predict(self.model, batch, dense=optim.dense)
-            loss, terms = grounding_loss(
-                prediction,
-                batch.masks.to(self.device),
-                batch.targets.to(self.device),
-                batch.rivals.to(self.device),
-                self.config.loss,
-            )
-            self.optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), optim.clip)
-            self.step = step + 1
-            if norm.isfinite():
-                self.optimiser.step()
-                self.average.update(self.model)
-                for name, value in ({"loss": float(loss.detach())} | terms).items():
-                    sums[name] += value
-            else:
-                sums["skipped"] += 1  # the share is reported with the metrics; the weights stay as they were
-            bar.set_postfix(loss=f"{loss.detach():.3f}")
-            if self.step % self.config.validate_every == 0 or self.step == optim.steps:
-                count = self.step - last
-                seconds = time.perf_counter() - since
-                metrics = {
-                    "step": self.step,
-                    "lr": rate,
-                    "sentences_per_second": round(count * optim.images * optim.sentences / seconds, 2),
-                    **{k: round(v / count, 5) for k, v in sums.items()},
-                    **{k: round(v, 5) for k, v in self.validate().items()},
-                }
-                self._save(metrics)
-                tqdm.write(json.dumps(metrics))
-                sums.clear()
-                since, last = time.perf_counter(), self.step
+        """Train to the end, or until SIGTERM or SIGUSR1; validate and save every so often."""
+        if self.step >= self.steps:
+            self._say(f"{self.folder.path}: finished at step {self.step}; nothing to do")
+            return
+        handlers = {number: signal.signal(number, self._ask_to_stop) for number in (signal.SIGTERM, signal.SIGUSR1)}
+        board = Board(self.folder.path / "tensorboard", step=self.step) if self.main else None
+        try:
+            self._run(board)
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+            if board is not None:
+                board.close()
 
-    @torch.inference_mode()
-    def validate(self) -> dict[str, float]:
-        """The averaged weights on the validation pictures' written sentences, at the network's own resolution: mIoU,
-        and pointing: the share whose most probable pixel lies in the target."""
-        model = self.average.model
-        ious, hits, present = [], [], []
-        for picture_id in sorted(self.validation.pools):
-            pool = self.validation.pools[picture_id]
-            some = pool.written[:: max(1, len(pool.written) // VALIDATION_SENTENCES)][:VALIDATION_SENTENCES]
-            some = some + pool.absent[:2]
-            if not some:
+    def _ask_to_stop(self, number: int, frame: object) -> None:
+        self.stop = True
+
+    def _run(self, board: Board | None) -> None:
+        per_step = self.config.optim.images * self.config.optim.sentences
+        bar = tqdm(total=self.steps, initial=self.step, unit="step", disable=not self.main, desc="train")
+        since, reported = time.perf_counter(), self.step
+        recent: dict[str, float] = defaultdict(float)
+        with bar:
+            for parts in self._steps():
+                found = self._train_step(parts)
+                skipped = [text for part in parts for text in part.skipped]
+                found["skipped_pictures"] = float(len(skipped))
+                for text in skipped[:3]:
+                    tqdm.write(f"skipped: {text}")
+                self.step += 1
+                for sums in (self.sums, recent):
+                    for name, value in found.items():
+                        sums[name] += value
+                bar.update()
+                bar.set_postfix_str(f"loss {found.get('loss', math.nan):.3f}", refresh=False)
+                if board is not None and self.step % REPORT_EVERY == 0:
+                    seconds = time.perf_counter() - since
+                    means = {name: value / (self.step - reported) for name, value in recent.items()}
+                    means["sentences_per_second"] = (self.step - reported) * per_step / seconds
+                    board.scalars("train", means, self.step)
+                    rates = {g["name"]: g["lr"] for g in self.optimiser.param_groups}
+                    board.scalars("rate", rates, self.step)
+                    recent.clear()
+                    since, reported = time.perf_counter(), self.step
+                if self.step % self.validate_every == 0 or self.step == self.steps:
+                    self._end_interval(board)
+                    recent.clear()
+                    since, reported = time.perf_counter(), self.step
+                elif self.stop or (self.config.save_every and self.step % self.config.save_every == 0):
+                    self._save_state()
+                if self.stop and self.step < self.steps:
+                    self._say(f"stopped at step {self.step}; the same command goes on from there")
+                    return
+                if self.step == self.steps:
+                    return
+
+    def _end_interval(self, board: Board | None) -> None:
+        """Validate, write the checkpoints, a line of metrics.jsonl, and last the state to resume from."""
+        lines = self.folder.metrics() if self.main else []
+        before = max((line["step"] for line in lines if line["step"] < self.step), default=0)
+        count = max(1, self.step - before)
+        steps = max(1.0, count - self.sums.get("skipped_steps", 0.0))
+        totals = ("skipped_steps", "skipped_pictures")
+        metrics: dict[str, Any] = {
+            "epoch": round(self.step / self.steps_per_epoch, 4),
+            "step": self.step,
+            "lr": self.optimiser.param_groups[-1]["lr"],
+            **{name: round(value / steps, 6) for name, value in self.sums.items() if name not in totals},
+            **{name: int(self.sums.get(name, 0)) for name in totals},
+        }
+        start = time.perf_counter()
+        with self.average.applied(self.model) if self.average is not None else nullcontext():
+            scores = self.validate(board)
+            metrics |= {name: round(value, 6) for name, value in scores.items()}
+            state = {name: whole(value) for name, value in named_tensors(self.model).items()}
+        best = scores["val_miou"] > self.best
+        self.best = max(self.best, scores["val_miou"])
+        if self.main:
+            extra = {"step": self.step, "metrics": metrics, "train": to_dict(self.config)}
+            try:
+                for name in ["last", "best"] if best else ["last"]:
+                    path = self.folder.path / f"{name}.safetensors"
+                    checkpoint.save(path, state, self.model_config, storage="fp16", extra=extra)
+            except CheckpointError as error:
+                raise TrainingError(f"{error}; the files before are kept. Give the same command again") from None
+            self.folder.add_metrics(metrics)
+            if board is not None:
+                board.scalars("val", scores, self.step)
+            shown = {k: v for k, v in metrics.items() if k not in totals or v}
+            tqdm.write(json.dumps(shown | {"validation_seconds": round(time.perf_counter() - start, 1)}))
+        self.sums.clear()
+        self._save_state()
+
+    @torch.no_grad()
+    def validate(self, board: Board | None = None) -> dict[str, float]:
+        """The model as it is on the validation data, at the network's own resolution, shared out over processes: mIoU
+        and pointing (most probable pixel in the target) over the sentences with a target, and, with a presence head,
+        the share of all sentences whose presence is told rightly."""
+        self.wrapped.eval()
+        count = len(self.validation)
+        rounds = math.ceil(count / self.world)  # all processes the same number: sharded weights are gathered together
+        numbers = [(self.fabric.global_rank + i * self.world) for i in range(rounds)]
+        sums = torch.zeros(5, dtype=torch.float64)
+        loader = self._loader(self.validation, [n % count for n in numbers])
+        for number, batch in zip(numbers, loader, strict=True):
+            prediction = self._predict(batch.to(self.device), dense=None)
+            if number >= count or batch.skipped:
                 continue
-            batch = self.validation.collate([self.validation.data.pictures[picture_id]], [some])
-            prediction = self._predict(model, batch, dense=None)
-            logits = prediction.logits[:, 1] - prediction.logits[:, 0]
-            truth = torch.einsum("sk,khw->shw", batch.targets[0].float(), batch.masks[0]) > 0.5
-            guess = logits.cpu() > 0
+            logits = (prediction.logits[:, 1] - prediction.logits[:, 0]).float().cpu()
+            truth, guess = batch.truth[0] > 127, logits > 0
+            there = batch.present[0] & truth.any(2).any(1)
             inter, union = (guess & truth).sum((1, 2)), (guess | truth).sum((1, 2))
-            there = batch.targets[0].any(-1) & truth.any(2).any(1)
-            peak = logits.cpu().flatten(1).argmax(1)
-            hit = truth.flatten(1).gather(1, peak[:, None])[:, 0]
-            ious += (inter / union.clamp_min(1))[there].tolist()
-            hits += hit[there].float().tolist()
+            hit = truth.flatten(1).gather(1, logits.flatten(1).argmax(1)[:, None])[:, 0]
+            sums[0] += there.sum()
+            sums[1] += (inter / union.clamp_min(1))[there].double().sum()
+            sums[2] += hit[there].sum()
             if prediction.presence is not None:
-                right = (prediction.presence.cpu() > 0) == batch.targets[0].any(-1)
-                present += right.float().tolist()
-        means = {"val_miou": float(np.mean(ious)), "val_pointing": float(np.mean(hits))}
-        return means | ({"val_presence": float(np.mean(present))} if present else {})
+                sums[3] += len(batch.texts)
+                sums[4] += ((prediction.presence.cpu() > 0) == batch.present[0]).sum()
+            if board is not None and number < self.config.overlays * self.world:
+                rgb = batch.images[0].permute(1, 2, 0).numpy()
+                side = rgb.shape[0]
+                drawn, true = (enlarged(m[0].numpy(), side) for m in (guess, truth))
+                board.answer(f"val/{number // self.world}", rgb, drawn, true, batch.texts[0], self.step)
+        self.wrapped.train()
+        meant, ious, hits, told, right = self._sum(sums.to(self.device)).tolist()
+        scores = {"val_miou": ious / max(1, meant), "val_pointing": hits / max(1, meant)}
+        return scores | ({"val_presence": right / told} if told else {})
 
-    def _save(self, metrics: dict[str, Any]) -> None:
-        state = self.average.state_dict()
-        extra = {"step": self.step, "metrics": metrics, "train": to_dict(self.config)}
-        checkpoint.save(self.output / "last.safetensors", state, self.model_config, storage="fp16", extra=extra)
-        if metrics["val_miou"] > self.best:
-            self.best = metrics["val_miou"]
-            checkpoint.save(self.output / "best.safetensors", state, self.model_config, storage="fp16", extra=extra)
-        with (self.output / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(metrics) + "\n")
-        (self.output / "config.json").write_text(
-            json.dumps({"train": to_dict(self.config), "model": to_dict(self.model_config)}, indent=1)
-        )
-        tensors = {f"model.{k}": v for k, v in self._trained(self.model.state_dict()).items()}
-        tensors |= {f"average.{k}": v for k, v in self._trained(state).items()}
-        moments = self.optimiser.state_dict()["state"]
-        tensors |= {f"optimiser.{i}.{k}": v for i, entry in moments.items() for k, v in entry.items()}
-        path = self.output / "state.safetensors"
-        partial = path.with_suffix(f".{os.getpid()}")
-        notes = {"step": str(self.step), "best": str(self.best), "average_steps": str(self.average.steps)}
-        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, partial, notes)
-        partial.replace(path)
+    # state
 
-    def _trained(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """A state without the frozen encoders' weights."""
-        frozen = {id(p) for module in self.model.frozen for p in module.state_dict(keep_vars=True).values()}
-        kept = [k for k, v in self.model.state_dict(keep_vars=True).items() if id(v) not in frozen]
-        return {k: state[k] for k in kept}
+    def _save_state(self) -> None:
+        tensors = {f"model/{k}": whole(v) for k, v in learning_state(self.model).items()}
+        tensors |= {f"optimiser/{k}": whole(v) for k, v in optimiser_state(self.model, self.optimiser).items()}
+        if self.average is not None:
+            tensors |= {f"average/{k}": whole(v) for k, v in self.average.weights.items()}
+        notes = {
+            "step": self.step,
+            "best": self.best,
+            "sums": dict(self.sums),
+            "average_steps": self.average.steps if self.average is not None else 0,
+            "precision": self.fabric.strategy.precision.state_dict(),
+            "order": self._order(),
+        }
+        if self.main:
+            self.folder.save_state(State(tensors, notes))
+
+    def _order(self) -> dict[str, Any]:
+        """What the order of the samples depends on, besides the seed."""
+        optim, data = self.config.optim, self.config.data
+        order: dict[str, Any] = {"seed": optim.seed, "images": optim.images, "sentences": optim.sentences}
+        if data.shards:
+            order |= {"processes": self.world, "workers": data.workers, "shuffle": data.shuffle}
+        return order
 
     def _resume(self) -> None:
-        path = self.output / "state.safetensors"
-        if not path.exists():
+        state = self.folder.load_state()
+        if state is None:
             return
-        with safe_open(path, "pt") as file:
-            notes = file.metadata()
-        tensors = load_file(path)
+        path, notes = self.folder.state_path, state.notes
+        own = learning_state(self.model)
+        parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimiser": {}, "average": {}}
+        for key, value in state.tensors.items():
+            kind, _, name = key.partition("/")
+            parts[kind][name] = value
+        if {k: v.shape for k, v in parts["model"].items()} != {k: v.shape for k, v in own.items()}:
+            raise ConfigError(f"{path}: the run was of another model; give this one another --output")
+        if notes["order"] != self._order():
+            raise ConfigError(
+                f"{path}: the run's samples were in the order of {notes['order']}, now it would be {self._order()}; "
+                "give the same values, or another --output"
+            )
+        if (self.average is not None) != bool(parts["average"]):
+            raise ConfigError(f"{path}: the run was {'with' if parts['average'] else 'without'} optim.ema; keep it so")
+        for name, value in parts["model"].items():
+            fill(own[name], value)
+        fill_optimiser(self.model, self.optimiser, parts["optimiser"])
+        if self.average is not None:
+            for name, value in parts["average"].items():
+                fill(self.average.weights[name], value)
+            self.average.steps = notes["average_steps"]
+        self.fabric.strategy.precision.load_state_dict(notes["precision"])
+        self.step, self.best = notes["step"], notes["best"]
+        self.sums.update(notes["sums"])
+        self._say(f"resuming {self.folder.path} at step {self.step}")
 
-        def part(prefix: str) -> dict[str, torch.Tensor]:
-            return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    def _say(self, text: str) -> None:
+        if self.main:
+            tqdm.write(text)
 
-        for model, prefix in ((self.model, "model."), (self.average.model, "average.")):
-            found = part(prefix)
-            expected = self._trained(model.state_dict())
-            if {k: v.shape for k, v in found.items()} != {k: v.shape for k, v in expected.items()}:
-                raise ConfigError(f"{path}: the run was of another model; give this one another --output")
-            model.load_state_dict(found, strict=False)  # the frozen encoders are not in it
-        state = self.optimiser.state_dict()
-        moments: dict[int, dict[str, torch.Tensor]] = defaultdict(dict)
-        for key, value in part("optimiser.").items():
-            index, name = key.split(".")
-            moments[int(index)][name] = value
-        self.optimiser.load_state_dict(state | {"state": dict(moments)})
-        self.step, self.best = int(notes["step"]), float(notes["best"])
-        self.average.steps = int(notes["average_steps"])
-        tqdm.write(f"resuming {self.output} at step {self.step}")
+
+def _one_thread(worker: int) -> None:
+    """As many workers as there are cores, each with a thread of its own."""
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)

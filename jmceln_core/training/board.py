@@ -1,0 +1,47 @@
+"""TensorBoard: losses, rates, validation metrics and a few pictures with their masks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from jmceln_core import overlay
+from jmceln_core.segmenter import Segmentation, Status
+
+
+class Board:
+    """A SummaryWriter that starts at a step: what an earlier, interrupted process wrote beyond it is dropped."""
+
+    def __init__(self, folder: Path, *, step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(folder), purge_step=step if step else None)
+
+    def scalars(self, prefix: str, values: Mapping[str, float], step: int) -> None:
+        """One curve a name, PREFIX/NAME."""
+        for name, value in values.items():
+            self._writer.add_scalar(f"{prefix}/{name}", value, step)
+
+    def answer(self, name: str, rgb: np.ndarray, guess: np.ndarray, truth: np.ndarray, text: str, step: int) -> None:
+        """The truth on the left, the guess with its IoU on the right; rgb (S, S, 3) uint8, masks (S, S) bool."""
+        union = np.logical_or(guess, truth).sum()
+        iou = float(np.logical_and(guess, truth).sum() / union) if union else 1.0
+        left = overlay.draw(rgb, _drawn(truth, 1.0), f"{text} (truth)")
+        right = overlay.draw(rgb, _drawn(guess, iou), "IoU")
+        self._writer.add_image(name, np.hstack([left, right]), step, dataformats="HWC")
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def _drawn(mask: np.ndarray, score: float) -> Segmentation:
+    status = Status.FOUND if score >= 0.5 else Status.LOW_CONFIDENCE
+    return Segmentation(mask, status, score, None, None, None, int(mask.sum()), None, 0.0)
+
+
+def enlarged(mask: np.ndarray, side: int) -> np.ndarray:
+    """A bool mask at another size, nearest neighbours."""
+    return cv2.resize(mask.astype(np.uint8), (side, side), interpolation=cv2.INTER_NEAREST).astype(bool)
