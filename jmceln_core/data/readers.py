@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from jmceln_core.config import DataConfig
-from jmceln_core.data.grounding import DataError, GroundingData, read_coco
+from jmceln_core.data import refer
+from jmceln_core.data.grounding import DataError, GroundingData, Picture, read_coco
 
-DATASETS = ("coco", "refcoco", "refcoco+", "refcocog", "grefcoco")
+DATASETS: tuple[str, ...] = ("coco", *refer.DIVISIONS)
+
+log = logging.getLogger(__name__)
 
 
 def read(dataset: str, root: str | Path, split: str, *, split_by: str = "", subset: bool = False) -> GroundingData:
@@ -27,16 +33,77 @@ def read(dataset: str, root: str | Path, split: str, *, split_by: str = "", subs
     if dataset == "coco":
         folder, _, name = split.rpartition("/")
         return read_coco(Path(root) / folder, name)
-    raise DataError(f"{dataset}: not yet")
+    return refer.read_refer(dataset, root, split, split_by=split_by, subset=subset)
 
 
 def read_training(config: DataConfig) -> tuple[GroundingData, GroundingData]:
     """What a configuration trains on and what it validates on: (train, validation).
 
+    Several of REFER's data sets train together, joined by commas: a COCO picture is one picture, with the sentences of
+    all of them, and every picture of any val or test split found below the root is left out. The first one validates.
+
     Raises DataError naming the data set and the remedy.
     """
-    training, validation = _coco(config)
+    names = [name.strip() for name in config.dataset.split(",")]
+    if unknown := [name for name in names if name not in DATASETS]:
+        raise DataError(f"{unknown[0]!r}: no such data set; there are {', '.join(DATASETS)}")
+    if names == ["coco"]:
+        training, validation = _coco(config)
+    elif "coco" in names:
+        raise DataError("coco does not train together with REFER's data sets: its picture ids are its own")
+    else:
+        training, validation = _refer(config, names)
+    if not training.expressions:
+        raise DataError(f"{config.root}: no sentence is left to train on")
     return training, _draw(validation, config.val_pictures)
+
+
+def _refer(config: DataConfig, names: list[str]) -> tuple[GroundingData, GroundingData]:
+    """REFER's data sets, together if they are several, and the first one's validation split."""
+    if len(names) > 1 and config.split_by and not any(config.split_by in refer.DIVISIONS[n] for n in names):
+        raise DataError(f"none of {', '.join(names)} is divided by {config.split_by!r}")
+
+    def part(name: str, split: str) -> GroundingData:
+        # of several, the division is meant for those that have it
+        known = len(names) == 1 or config.split_by in refer.DIVISIONS[name]
+        by = config.split_by if known else ""
+        return read(name, config.root, split, split_by=by, subset=config.subset)
+
+    training = _union(part(name, config.split) for name in names)
+    if len(names) > 1:
+        training = _without_held_out(training, config.root)
+    return training, part(names[0], config.val_split)
+
+
+def _union(parts: Iterable[GroundingData]) -> GroundingData:
+    """Data sets about the same COCO pictures: each picture once, with the annotations and the sentences of all of them.
+
+    A sentence that several have about the same things (gRefCOCO has RefCOCO's) is kept once.
+    """
+    whole = GroundingData()
+    for part in parts:
+        for key, picture in part.pictures.items():
+            whole.pictures[key] = _joined(whole.pictures.get(key, picture), picture)
+        known = {(e.picture_id, frozenset(e.targets), e.text) for e in whole.expressions}
+        whole.expressions += [e for e in part.expressions if (e.picture_id, frozenset(e.targets), e.text) not in known]
+    return whole
+
+
+def _joined(picture: Picture, other: Picture) -> Picture:
+    ids = {i.id for i in picture.instances}
+    more = tuple(i for i in other.instances if i.id not in ids)
+    return replace(picture, instances=picture.instances + more) if more else picture
+
+
+def _without_held_out(data: GroundingData, root: Path) -> GroundingData:
+    sources = refer.archives(root)
+    held = refer.held_out(sources)
+    dropped = Counter(held[k] for k in data.pictures if k in held)
+    if dropped:
+        where = ", ".join(f"{name}: {number:,}" for name, number in dropped.items())
+        share = f"{dropped.total():,} of {len(data.pictures):,}"
+        log.warning("mixed training: %s pictures are left out, they are in val or test splits (%s)", share, where)
+    return _only(data, lambda k: k not in held)
 
 
 def _coco(config: DataConfig) -> tuple[GroundingData, GroundingData]:
@@ -52,7 +119,7 @@ def _coco(config: DataConfig) -> tuple[GroundingData, GroundingData]:
     return _only(whole, lambda k: k not in held), _only(whole, lambda k: k in held)
 
 
-def _together(parts: Collection[GroundingData]) -> GroundingData:
+def _together(parts: Iterable[GroundingData]) -> GroundingData:
     data = GroundingData()
     for part in parts:
         data = data.merge(part)
@@ -67,9 +134,9 @@ def _only(data: GroundingData, keep: Callable[[int], bool]) -> GroundingData:
 
 
 def _draw(data: GroundingData, count: int) -> GroundingData:
-    """So many of the pictures, always the same ones; all of them if `count` is 0."""
+    """So many of the pictures that have sentences, always the same ones; all pictures if `count` is 0."""
     if not count:
         return data
-    order = np.random.default_rng(0).permutation(sorted(data.pictures))
+    order = np.random.default_rng(0).permutation(sorted({e.picture_id for e in data.expressions}))
     drawn = {int(i) for i in order[:count]}
     return _only(data, drawn.__contains__)
