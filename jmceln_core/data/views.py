@@ -109,7 +109,8 @@ class View:
 def _margins(picture: Picture, axis: int, rng: np.random.Generator, *, cut: bool) -> tuple[int, int]:
     """How much to cut away (or to add) before and after the picture along an axis, 0 for x and 1 for y."""
     side = (picture.width, picture.height)[axis]
-    spans = [extent(i, picture.height, picture.width)[axis::2] for i in picture.instances]
+    edges = [extent(i, picture.height, picture.width) for i in picture.instances]
+    spans = [(e[axis], e[axis + 2]) for e in edges]
     if cut:
         room = min((a for a, _ in spans), default=side), min((side - b for _, b in spans), default=side)
         most = side - math.ceil(SMALLEST_CROP * side)
