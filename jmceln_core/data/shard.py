@@ -1,0 +1,62 @@
+"""Write shards: `python -m jmceln_core.data.shard [--config FILE] [--field.subfield VALUE ...] --out DIR`.
+
+Fields are TrainConfig's, as for training: `data` says which pictures and sentences are read, and which sentences are
+added to them. docs/shards.md has more.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from jsonargparse import ArgumentParser
+
+from jmceln_core.config import TrainConfig, to_dict
+
+DESCRIBED = ("dataset", "split", "split_by", "subset", "sources", "generated", "plurals", "absent", "borrowed")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    parser = ArgumentParser(
+        prog="python -m jmceln_core.data.shard", description="write the training pictures and their sentences as shards"
+    )
+    parser.add_argument("--config", action="config", help="YAML file of TrainConfig's fields")
+    parser.add_argument("--out", type=Path, required=True, help="new folder for the shards and their index")
+    parser.add_argument("--pictures-per-shard", type=int, default=None, help="default: 250")
+    parser.add_class_arguments(TrainConfig, None)
+    values = parser.parse_args(arguments)
+    out, pictures_per_shard = values.pop("out"), values.pop("pictures_per_shard")
+    values.pop("config")
+    config = TrainConfig(**parser.instantiate(values))
+
+    from jmceln_core.config import ConfigError
+    from jmceln_core.data.dataset import enrich
+    from jmceln_core.data.grounding import DataError
+    from jmceln_core.data.readers import read_training
+    from jmceln_core.data.shards import PICTURES, write_shards
+
+    try:
+        training, _ = read_training(config.data)
+        data = enrich(training, config.data, seed=config.optim.seed)
+        about = to_dict(config.data)
+        written = write_shards(
+            data,
+            out,
+            description={name: about[name] for name in DESCRIBED} | {"seed": config.optim.seed},
+            pictures_per_shard=pictures_per_shard or PICTURES,
+        )
+    except (ConfigError, DataError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(
+        f"{out}: {written.shards} shards, {written.bytes / 1e6:.1f} MB, {written.pictures} pictures, "
+        f"{written.sentences} sentences"
+    )
+    if written.skipped:
+        print(f"{len(written.skipped)} pictures left out:", *written.skipped, sep="\n", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
