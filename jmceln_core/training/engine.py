@@ -21,10 +21,11 @@ from jmceln_core.config import ConfigError, TrainConfig
 from jmceln_core.model import JMCELN
 
 
-def make_fabric(config: TrainConfig, device: str | torch.device | None) -> Fabric:
+def make_fabric(config: TrainConfig, device: str | torch.device | None, *, some_unused: bool = False) -> Fabric:
     """Fabric for this process, joined with the others if torchrun started several.
 
-    `device` is "cpu", "cuda" or "cuda:N" (None: CUDA if there is one). Raises ConfigError for what cannot be combined.
+    `device` is "cpu", "cuda" or "cuda:N" (None: CUDA if there is one). `some_unused`: there are parameters that learn
+    but that no output depends on, for which DDP has to look. Raises ConfigError for what cannot be combined.
     """
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if device.type == "cuda" and not torch.cuda.is_available():
@@ -40,8 +41,7 @@ def make_fabric(config: TrainConfig, device: str | torch.device | None) -> Fabri
             raise ConfigError("strategy=fsdp shards over processes: start it with torchrun (docs/training.md)")
         strategy = ModelParallelStrategy(_shard, data_parallel_size=world, tensor_parallel_size=1)
     elif launched:
-        # a term left out of the loss leaves its head without gradients, which DDP has to be told
-        strategy = DDPStrategy(find_unused_parameters=True)
+        strategy = DDPStrategy(find_unused_parameters=some_unused)
     fabric = Fabric(
         accelerator=device.type,
         devices=[device.index] if device.index is not None and not launched else here,
@@ -64,6 +64,13 @@ def _shard(model: JMCELN, mesh: Any) -> JMCELN:
             register_fsdp_forward_method(cast(nn.Module, module), name)
     fully_shard(model, mesh=mesh["data_parallel"])
     return model
+
+
+def average_buffers(model: nn.Module, fabric: Fabric) -> None:
+    """Running statistics become the mean over processes, each of which has seen its own share."""
+    for buffer in model.buffers():
+        if buffer.is_floating_point():
+            buffer.copy_(fabric.all_reduce(buffer, reduce_op="mean"))  # type: ignore[arg-type]
 
 
 def whole(tensor: Tensor) -> Tensor:

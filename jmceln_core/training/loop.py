@@ -42,6 +42,7 @@ from jmceln_core.model import JMCELN, Prediction, build_model
 from jmceln_core.training import losses
 from jmceln_core.training.board import Board, enlarged
 from jmceln_core.training.engine import (
+    average_buffers,
     fill,
     fill_optimiser,
     learning_state,
@@ -68,17 +69,21 @@ class Trainer:
         self.config = config
         if config.threads:
             torch.set_num_threads(config.threads)
-        self.fabric = make_fabric(config, device)
+        self.model_config: ModelConfig = load_model_config(config.model, config.model_overrides)
+        losses.check(config.loss, self.model_config)
+        encoders = (self.model_config.image_encoder, self.model_config.text_encoder)
+        # DINOv2 and MiniLM have a mask token and a pooler that nothing here reads
+        some_unused = any(not e.frozen and e.name in ("dinov2_vits14", "minilm_l6") for e in encoders)
+        self.fabric = make_fabric(config, device, some_unused=some_unused)
         self.device = self.fabric.device
         self.main = self.fabric.global_rank == 0
         self.world = self.fabric.world_size
-        self.model_config: ModelConfig = load_model_config(config.model, config.model_overrides)
-        losses.check(config.loss, self.model_config)
         share_of(config.optim.images, world=self.world, parts=config.optim.accumulate)
         self.folder = RunFolder(output)
         torch.manual_seed(config.optim.seed)
         self.model: JMCELN = build_model(self.model_config, pretrained=True)
         self._prepare_data()
+        self._freeze_what_no_loss_reads()
         if config.sync_norm and self.world > 1:
             from jmceln_core.model.switch_norm import synchronise
 
@@ -110,6 +115,17 @@ class Trainer:
             everything = {"train": to_dict(config), "model": to_dict(self.model_config)}
             for change in self.folder.describe_start(everything, device=self.device, world=self.world, step=self.step):
                 tqdm.write(f"changed since the run's last start: {change}")
+
+    def _freeze_what_no_loss_reads(self) -> None:
+        loss, config = self.config.loss, self.model_config
+        coarse_read = loss.coarse or loss.contrast or config.mask_prompt or config.coarse_residual
+        for head, read in (
+            (self.model.presence_head, loss.presence),
+            (self.model.iou_head, loss.iou),
+            (self.model.coarse, coarse_read),
+        ):
+            if head is not None and not read:
+                head.requires_grad_(False)
 
     # data
 
@@ -337,6 +353,8 @@ class Trainer:
             **{name: int(self.sums.get(name, 0)) for name in totals},
         }
         start = time.perf_counter()
+        if self.world > 1:
+            average_buffers(self.model, self.fabric)
         with self.average.applied(self.model) if self.average is not None else nullcontext():
             scores = self.validate(board)
             metrics |= {name: round(value, 6) for name, value in scores.items()}

@@ -20,10 +20,12 @@ class TinyImageEncoder(nn.Module):
     def __init__(self, *, channels: int = 32) -> None:
         super().__init__()
         half = channels // 2
-        self.stem = nn.Sequential(conv_block(3, half, 3, stride=2), conv_block(half, half, 3, stride=2))
-        self.to_c3 = conv_block(half, channels, 3, stride=2)
-        self.to_c4 = conv_block(channels, channels, 3, stride=2)
-        self.to_c5 = conv_block(channels, channels, 3, stride=2)
+
+        def halve(in_channels: int, out_channels: int) -> nn.Module:
+            return conv_block(in_channels, out_channels, 3, stride=2, norm="group")  # the same in any batch
+
+        self.stem = nn.Sequential(halve(3, half), halve(half, half))
+        self.to_c3, self.to_c4, self.to_c5 = halve(half, channels), halve(channels, channels), halve(channels, channels)
         self.channels = (half, channels, channels, channels)
 
     @property
