@@ -2,33 +2,44 @@
 
     python -m jmceln_core.evaluate CHECKPOINT --data.root ROOT --data.dataset NAME --split SPLIT --output DIR
 
-DIR then holds metrics.json, records.jsonl (one object a sentence) and table.md; docs/evaluation.md says what is
-measured.
+DIR then holds metrics.json, records.jsonl (one object a sentence), table.md and gallery.html; docs/evaluation.md says
+what is measured.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
 from jmceln_core.checkpoint import CheckpointError
-from jmceln_core.data.grounding import DataError, GroundingData, read_coco
-from jmceln_core.evaluation import bootstrap, report
+from jmceln_core.data.grounding import DataError
+from jmceln_core.data.readers import DATASETS, read
+from jmceln_core.evaluation import bootstrap, gallery, report
 from jmceln_core.evaluation.protocol import PROTOCOLS
 from jmceln_core.evaluation.run import evaluate, subset
+from jmceln_core.evaluation.scene import Size, side_of
 from jmceln_core.segmenter import Precision, Segmenter
-
-# --data.dataset: how (root, split) is read.
-READERS: dict[str, Callable[[Path, str], GroundingData]] = {"coco": read_coco}
 
 
 def _positive(text: str) -> int:
     if (number := int(text)) < 1:
         raise argparse.ArgumentTypeError(f"{number} is not positive")
     return number
+
+
+def _count(text: str) -> int:
+    if (number := int(text)) < 0:
+        raise argparse.ArgumentTypeError(f"{number} is negative")
+    return number
+
+
+def _truth(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+    return text == "true"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -43,23 +54,51 @@ def _parser() -> argparse.ArgumentParser:
         "--data.root", dest="root", type=Path, required=True, metavar="ROOT", help="the data set's folder"
     )
     data.add_argument(
-        "--data.dataset", dest="dataset", choices=READERS, default="coco", help="its layout (default: coco)"
+        "--data.dataset", dest="dataset", choices=DATASETS, default="coco", help="which it is (default: coco)"
     )
-    data.add_argument("--split", required=True, help="for example heldout")
+    data.add_argument("--split", required=True, help="for example val, testA, testB")
+    data.add_argument(
+        "--data.split_by", dest="split_by", default="", help="refcocog: umd or google (default: the usual one)"
+    )
+    data.add_argument(
+        "--data.subset",
+        dest="subset",
+        type=_truth,
+        default=False,
+        metavar="true|false",
+        help="true: the split may be a part of the published one (default: false)",
+    )
     data.add_argument("--limit", type=_positive, metavar="N", help="N pictures only, chosen by the seed: a quick look")
     measure = parser.add_argument_group("measurement")
     measure.add_argument(
         "--protocol", choices=PROTOCOLS, default="lavt", help="how IoU meets a threshold (default: lavt)"
     )
     measure.add_argument(
+        "--size",
+        choices=get_args(Size),
+        default="original",
+        help="compare masks at the picture's own size or in the network's square (default: original)",
+    )
+    measure.add_argument(
         "--draws", type=_positive, default=bootstrap.DRAWS, help="bootstrap draws (default: %(default)s)"
     )
-    measure.add_argument("--seed", type=int, default=0, help="of the bootstrap and of --limit (default: 0)")
+    measure.add_argument("--seed", type=int, default=0, help="of the bootstrap, --limit and --gallery (default: 0)")
+    measure.add_argument(
+        "--gallery",
+        type=_count,
+        default=8,
+        metavar="N",
+        help="show the N best, worst and random answers in gallery.html; 0: none (default: %(default)s)",
+    )
     model = parser.add_argument_group("model")
     model.add_argument("--device", help="for example cpu or cuda (default: a GPU if there is one)")
     model.add_argument("--precision", choices=get_args(Precision), help="default: fp32")
     parser.add_argument(
-        "--output", type=Path, required=True, metavar="DIR", help="gets metrics.json, records.jsonl, table.md"
+        "--output",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="gets metrics.json, records.jsonl, table.md, gallery.html",
     )
     return parser
 
@@ -69,21 +108,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(arguments)
     segmenter = None
     try:
-        data = READERS[args.dataset](args.root, args.split)
+        data = read(args.dataset, args.root, args.split, split_by=args.split_by, subset=args.subset)
         if args.limit is not None:
             data = subset(data, args.limit, args.seed)
         if args.checkpoint != "none":
             segmenter = Segmenter.load(args.checkpoint, device=args.device, precision=args.precision)
+        side_of(segmenter, args.size)
         args.output.mkdir(parents=True, exist_ok=True)  # now, not after an hour of work
     except (CheckpointError, DataError, OSError, ValueError) as error:
         return _refused(error)
+    names = ("checkpoint", "dataset", "split", "split_by", "subset", "limit")
+    about = {name: getattr(args, name) for name in names} | {"root": str(args.root)}
     try:
-        found = evaluate(segmenter, data, protocol=PROTOCOLS[args.protocol])
-    except DataError as error:
+        found = evaluate(segmenter, data, protocol=PROTOCOLS[args.protocol], size=args.size)
+        summary = report.write(found, args.output, about=about, draws=args.draws, seed=args.seed)
+        if segmenter and args.gallery:
+            page = args.output / "gallery.html"
+            gallery.write(page, segmenter, data, found, summary, count=args.gallery, seed=args.seed)
+    except (RuntimeError, OSError) as error:  # DataError; a result that is not finite; a GPU's memory
         return _refused(error)
-    about = {name: getattr(args, name) for name in ("checkpoint", "dataset", "split", "limit")}
-    about["root"] = str(args.root)
-    summary = report.write(found, args.output, about=about, draws=args.draws, seed=args.seed)
     print(report.markdown(summary))
     return 0
 

@@ -18,35 +18,47 @@ _COLOURS = {
     "AMBIGUOUS": (255, 111, 0),
     "NOT_PRESENT": (158, 158, 158),
 }
+_TRUTH = (255, 0, 170)  # magenta: on none of the above, and rare in photographs
 _TINT = 0.4  # share of the colour in the masked pixels
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
-def draw(rgb: np.ndarray, segmentation: Segmentation, text: str) -> np.ndarray:
+def draw(
+    rgb: np.ndarray, segmentation: Segmentation, text: str | None, *, truth: np.ndarray | None = None
+) -> np.ndarray:
     """A copy of the (H, W, 3) uint8 RGB picture with the segmentation's mask (H, W) and `text` drawn into it.
 
-    Line widths and letters scale with the picture. Letters beyond ASCII lose their accents or become question marks:
-    OpenCV's fonts have no others. Raises ValueError if mask and picture differ in size.
+    `text` None leaves out the title; `truth`, the (H, W) bool true mask where it is known, is outlined in magenta. Line
+    widths and letters scale with the picture. Letters beyond ASCII lose their accents or become question marks:
+    OpenCV's fonts have no others. Raises ValueError if a mask and the picture differ in size.
     """
     height, width = rgb.shape[:2]
     mask = segmentation.mask
-    if mask.shape != (height, width):
-        raise ValueError(
-            f"mask is {mask.shape[1]}x{mask.shape[0]}, the picture {width}x{height}; they must be the same"
-        )
+    for what in (mask, truth):
+        if what is not None and what.shape != (height, width):
+            raise ValueError(
+                f"mask is {what.shape[1]}x{what.shape[0]}, the picture {width}x{height}; they must be the same"
+            )
     picture = np.array(rgb[..., :3], order="C")
     colour = _COLOURS[segmentation.status.name]
     unit = max(1, round(min(height, width) / 240))  # 2 at 640x480
     if mask.any():
         picture[mask] = np.rint((1 - _TINT) * picture[mask] + _TINT * np.array(colour)).astype(np.uint8)
-        outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(picture, outlines, -1, colour, unit, cv2.LINE_AA)
+        _outline(picture, mask, colour, unit)
+    if truth is not None:
+        _outline(picture, truth, _TRUTH, unit)
     if segmentation.anchor is not None:
         point = (round(segmentation.anchor[0]), round(segmentation.anchor[1]))
         cv2.circle(picture, point, 4 * unit, (255, 255, 255), -1, cv2.LINE_AA)
         cv2.circle(picture, point, 3 * unit, colour, -1, cv2.LINE_AA)
-    _title(picture, f"{text}: {segmentation.status.value} {segmentation.score:.2f}", unit)
+    if text is not None:
+        _title(picture, f"{text}: {segmentation.status.value} {segmentation.score:.2f}", unit)
     return picture
+
+
+def _outline(picture: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int], unit: int) -> None:
+    outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(picture, outlines, -1, colour, unit, cv2.LINE_AA)
 
 
 def _title(picture: np.ndarray, text: str, unit: int) -> None:

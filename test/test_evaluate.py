@@ -12,13 +12,15 @@ import torch
 
 from jmceln_core import checkpoint
 from jmceln_core import evaluate as command
-from jmceln_core.config import ImageEncoderConfig, ModelConfig, TextEncoderConfig
-from jmceln_core.data.grounding import DataError, GroundingData, read_coco
+from jmceln_core.config import DecisionConfig, ImageEncoderConfig, ModelConfig, TextEncoderConfig
+from jmceln_core.data.grounding import DataError, Expression, GroundingData, Instance, Picture, read_coco
 from jmceln_core.evaluation import baselines, report
 from jmceln_core.evaluation.protocol import named
 from jmceln_core.evaluation.run import Record, evaluate, subset
+from jmceln_core.evaluation.scene import Scene
+from jmceln_core.geometry import Letterbox
 from jmceln_core.model import build_model
-from jmceln_core.segmenter import Segmentation, Segmenter, Status
+from jmceln_core.segmenter import RawAnswer, Segmentation, Segmenter, Status, decide
 
 LAVT, CRIS = named("lavt"), named("cris")
 HEIGHT, WIDTH = 40, 60
@@ -133,7 +135,9 @@ def test_records_hold_the_comparison_at_the_pictures_own_size(data):
     left = records["left ball"]
     assert dataclasses.replace(left, seconds=None) == Record(
         *(1, (11,), "left ball", "short", "written"),
-        **{"intersection": 80, "union": 100, "area": 100, "pointed": True},
+        # Boundaries of 1 pixel (2 % of a diagonal of 72): frames of 10x8 and 10x10, alike but for two rows.
+        **{"intersection": 80, "union": 100, "boundary_intersection": 24, "boundary_union": 44},
+        **{"area": 100, "pointed": True},
         **{"status": "found", "score": 0.75, "first": True},
     )
     assert (records["both balls"].intersection, records["both balls"].union) == (100, 200)
@@ -151,6 +155,9 @@ def test_summary_counts_single_targets_apart_from_plural_and_absent(data):
             "oIoU": (80 + 0 + 100 + 600) / (100 + 200 + 200 + 600),
             **{"Pr@0.5": 3 / 4, "Pr@0.6": 2 / 4, "Pr@0.7": 2 / 4, "Pr@0.8": 2 / 4, "Pr@0.9": 1 / 4},
             "pointing": 2 / 4,
+            # "left ball" as above; the answer to "box" is the left half of 20x10, a frame of 36 pixels, 28 of them on
+            # the true frame of 56.
+            "boundary IoU": (24 / 44 + 0 + 28 / (36 + 56 - 28) + 1) / 4,
         }
     )
     assert (summary["sentences"], summary["pictures"]) == (4, 2)
@@ -176,6 +183,13 @@ def test_breakdowns_split_the_single_target_sentences(data):
     assert values(summary["by_kind"]["short"])["mIoU"] == pytest.approx(2.3 / 3)
     assert sum(row["sentences"] for row in summary["by_size"].values()) == 4
     assert set(summary["by_size"]) == {"small"}
+    assert values(summary["by_size"]["small"])["boundary IoU"] == values(summary)["boundary IoU"]
+    assert {row: part["sentences"] for row, part in summary["by_length"].items()} == {
+        "1-2 words": 2,  # "left ball", "box"
+        "3 words": 1,
+        "6-7 words": 1,
+    }
+    assert values(summary["by_length"]["1-2 words"])["mIoU"] == pytest.approx(1.3 / 2)
 
 
 @pytest.mark.parametrize(
@@ -184,6 +198,24 @@ def test_breakdowns_split_the_single_target_sentences(data):
 )
 def test_coco_sizes(area, size):
     assert report.size_of(area) == size
+
+
+@pytest.mark.parametrize(
+    ("words", "row"),
+    [
+        *((1, "1-2 words"), (2, "1-2 words"), (3, "3 words"), (4, "4-5 words"), (5, "4-5 words"), (6, "6-7 words")),
+        *((7, "6-7 words"), (8, "8-10 words"), (10, "8-10 words"), (11, "11 words or more"), (40, "11 words or more")),
+    ],
+)
+def test_rows_by_the_number_of_words(words, row):
+    assert report.length_of("  ".join(["word"] * words) + " ") == row
+
+
+def test_rows_stand_from_short_to_long_and_from_small_to_large():
+    labels = ["b", "11 words or more", "large", "8-10 words", "1-2 words", "small", "a", "medium", "3 words"]
+    assert sorted(labels, key=report._row_order) == [
+        *("small", "medium", "large", "1-2 words", "3 words", "8-10 words", "11 words or more", "a", "b")
+    ]
 
 
 def test_the_protocol_decides_what_counts_at_a_threshold(data):
@@ -197,6 +229,167 @@ def test_generated_sentences_do_not_enter_the_main_metrics(data):
     summary = report.summarise(evaluate(scripted(), GroundingData(data.pictures, expressions), protocol=LAVT), draws=50)
     assert (summary["sentences"], summary["generated"]["sentences"]) == (3, 1)
     assert values(summary["generated"])["mIoU"] == 0.8
+
+
+def test_a_sentence_without_a_word_counts_as_not_found(data):
+    expressions = [*data.expressions, Expression(1, (13,), " \n", "short")]
+    found = evaluate(scripted(), GroundingData(data.pictures, expressions), protocol=LAVT)
+    record = next(record for record in found.records if not record.text.strip())
+    assert (record.rejected, record.score, record.intersection, record.union) == (True, 0, 0, 200)
+
+
+# The issue's worked vectors, from pictures to summary -------------------------------------------------------------
+
+# 4x4 masks as row-major pixel indices: predicted, true, whether the presence head rejects.
+VECTORS = {
+    "A": (range(5), range(4), False),
+    "B": (range(4), range(8), False),
+    "C": ((14, 15), (0, 1), False),
+    "D": ((5, 6, 7), (), True),
+    "E": ((5, 6, 7), (), False),
+    "F": (range(4), range(4), True),
+}
+
+
+def tiny_mask(pixels):
+    mask = np.zeros(16, bool)
+    mask[list(pixels)] = True
+    return mask.reshape(4, 4)
+
+
+class Told:
+    """Answers with what a Segmenter decides on a network's output; the sentence names the vector."""
+
+    name, device = "told", "cpu"
+
+    def set_image(self, rgb):
+        assert rgb.shape == (4, 4, 3)
+
+    def segment(self, text, *, probability=False):
+        predicted, _, rejected = VECTORS.get(text, ((), (), True))
+        map_ = np.where(tiny_mask(predicted), 0.9, 0.1).astype(np.float32)
+        return decide(RawAnswer(map_, 0.1 if rejected else 0.9, None), DecisionConfig())
+
+
+def vector_data(folder, names):
+    """One picture a vector, its true mask an uncompressed RLE (runs down the columns, as COCO has them)."""
+    pictures, expressions = {}, []
+    for number, name in enumerate(names):
+        path = folder / f"{name}.png"
+        cv2.imwrite(str(path), np.zeros((4, 4, 3), np.uint8))
+        column_major = tiny_mask(VECTORS[name][1]).T.ravel()
+        ends = np.flatnonzero(np.diff(column_major, prepend=False, append=not column_major[-1])).tolist()
+        runs = np.diff([0, *ends]).tolist()
+        thing = Instance(number, "thing", {"size": [4, 4], "counts": runs}, (0, 0, 4, 4))
+        meant = column_major.any()
+        pictures[number] = Picture(number, path, 4, 4, (thing,) if meant else ())
+        expressions.append(Expression(number, (number,) if meant else (), name))
+    return GroundingData(pictures, expressions)
+
+
+def test_vector_data_says_what_it_should(tmp_path):
+    data = vector_data(tmp_path, VECTORS)
+    for picture, (_, true, _) in zip(data.pictures.values(), VECTORS.values(), strict=True):
+        if picture.instances:
+            np.testing.assert_array_equal(picture.instances[0].mask(4, 4), tiny_mask(true))
+
+
+@pytest.mark.parametrize(
+    ("protocol", "at_half", "at_eight_tenths"),
+    [(LAVT, 2 / 3, 1 / 3), (CRIS, 1 / 3, 0)],  # B's IoU is 1/2 and A's 4/5: neither is *above* the threshold
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_vectors_of_sentences_with_a_target(tmp_path, protocol, at_half, at_eight_tenths):
+    summary = report.summarise(evaluate(Told(), vector_data(tmp_path, "ABC"), protocol=protocol), draws=10)
+    found = values(summary)
+    assert found["mIoU"] == pytest.approx(0.43333, abs=1e-5)
+    assert found["oIoU"] == pytest.approx(8 / 17)
+    assert found["Pr@0.5"] == pytest.approx(at_half)
+    assert found["Pr@0.8"] == pytest.approx(at_eight_tenths)
+    assert "gres" not in summary
+
+
+@pytest.mark.parametrize("protocol", [LAVT, CRIS], ids=lambda protocol: protocol.name)
+def test_vectors_with_sentences_that_mean_nothing(tmp_path, protocol):
+    found = evaluate(Told(), vector_data(tmp_path, "ABCDEF"), protocol=protocol)
+    expected = {"gIoU": 0.38333, "cIoU": 0.33333, "N_acc": 0.5, "T_acc": 0.75}
+    assert values(report.summarise(found, draws=10)["gres"]) == pytest.approx(expected, abs=1e-5)
+    # And from the records as they are written.
+    report.write(found, tmp_path / "out", about=ABOUT, draws=10)
+    records = report.read_records(tmp_path / "out" / "records.jsonl")
+    assert records == found.records
+    again = report.measure(report.parts(records)[-1], records, protocol)
+    assert {name: ratio.value for name, ratio in again.items()} == pytest.approx(expected, abs=1e-5)
+
+
+ABOUT = {"checkpoint": "none", "dataset": "coco", "split": "x", "split_by": "", "subset": False, "limit": None} | {
+    "root": "."
+}
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [('{"picture": 1}\n', r"records\.jsonl:1: not a record.*evaluate the checkpoint again"), ("nonsense", ":1: ")],
+)
+def test_a_line_that_is_no_record_is_named(tmp_path, line, message):
+    (tmp_path / "records.jsonl").write_text(line)
+    with pytest.raises(DataError, match=message):
+        report.read_records(tmp_path / "records.jsonl")
+
+
+# At the network's input size --------------------------------------------------------------------------------------
+
+
+class Square(Scripted):
+    """Answers with the upper half of a 30-pixel square, whatever it is asked."""
+
+    config = ModelConfig(image_size=30)
+
+    def set_image(self, rgb):
+        self.seen = rgb
+
+    def segment(self, text, *, probability=False):
+        mask = np.zeros((30, 30), bool)
+        mask[:15] = True
+        return Segmentation(mask, Status.FOUND, 0.75, None, (5.0, 6.0), None, 450, None, 0.0)
+
+
+def test_input_size_compares_in_the_letterboxed_square(data):
+    segmenter = Square()
+    found = evaluate(segmenter, data, protocol=LAVT, size="input")
+    letterbox = Letterbox(HEIGHT, WIDTH, 30)  # 60x40 to 30x20 with 5 rows of padding above and below
+    np.testing.assert_array_equal(segmenter.seen, letterbox.image(data.pictures[3].load()))
+    record = next(record for record in found.records if record.text == "left ball")
+    # The ball is 5x5 at (0, 5): all of it in the upper half, and so is the anchor: (5, 6) is just beside it.
+    assert (record.intersection, record.union, record.pointed) == (25, 450, False)
+    assert record.area == 100  # sizes are those of the picture
+    # 15 of the 20 + 5 rows of padding and picture: the whole picture is 30x20 of the square.
+    whole = next(record for record in found.trivial["whole picture"] if record.text == "left ball")
+    assert (whole.intersection, whole.union) == (25, 600)
+    summary = report.summarise(found, draws=10)
+    assert (summary["size"], summary["side"]) == ("input", 30)
+    assert "letterboxed square, 30 x 30 pixels" in report.markdown(summary | ABOUT)
+
+
+def test_the_network_sees_the_same_at_either_size():
+    """A square of the network's own size goes through the letterbox, there and back, unchanged."""
+    rng = np.random.default_rng(0)
+    letterbox = Letterbox(61, 83, 64)
+    square = letterbox.image(rng.integers(0, 256, (61, 83, 3), np.uint8))
+    identity = Letterbox(64, 64, 64)
+    np.testing.assert_array_equal(identity.image(square), square)
+    mask = rng.random((64, 64)) < 0.5
+    np.testing.assert_array_equal(identity.mask(mask), mask)
+    map_ = rng.random((64, 64), np.float32)
+    np.testing.assert_array_equal(identity.unwarp(map_), map_)
+
+
+def test_a_scene_makes_a_truth_once(data):
+    scene = Scene(data.pictures[1], 30)
+    truth = scene.truth((11, 12))
+    assert scene.truth((11, 12)) is truth
+    assert (truth.region.mask.sum(), truth.area) == (50, 200)
+    assert not scene.truth(()).region.mask.any()
 
 
 # Trivial answers --------------------------------------------------------------------------------------------------
@@ -290,7 +483,9 @@ def test_command_writes_json_records_and_tables(run):
     status, output, loaded, printed = run("some.safetensors", "--device", "cpu")
     assert status == 0
     assert loaded == [("some.safetensors", {"device": "cpu", "precision": None})]
-    assert sorted(file.name for file in output.iterdir()) == ["metrics.json", "records.jsonl", "table.md"]
+    assert sorted(file.name for file in output.iterdir()) == [
+        *("gallery.html", "metrics.json", "records.jsonl", "table.md")
+    ]
 
     def refuse(constant):
         raise AssertionError(f"{constant} is not json")
@@ -350,12 +545,49 @@ def test_command_names_a_missing_file_and_writes_nothing(run):
         (("--protocol", "mine"), "lavt"),
         (("--data.dataset", "nothing"), "coco"),
         (("--precision", "fp8"), "fp32"),
+        (("--size", "both"), "original"),
+        (("--gallery", "-1"), "-1 is negative"),
+        (("--data.subset", "maybe"), "'maybe' is neither true nor false"),
     ],
 )
 def test_command_refuses_before_any_work(run, capsys, options, message):
     with pytest.raises(SystemExit):
         run("none", *options)
     assert message in capsys.readouterr().err
+
+
+def test_command_refuses_the_input_size_of_no_network(run):
+    status, output, _, printed = run("none", "--size", "input")
+    assert status == 2
+    assert "needs a checkpoint" in printed.err
+    assert not output.exists()
+
+
+def test_command_without_a_gallery(run):
+    _, output, _, _ = run("some.safetensors", "--gallery", "0")
+    assert not (output / "gallery.html").exists()
+
+
+def test_command_says_how_the_data_set_is_to_be_read(run, monkeypatch, data):
+    asked = []
+    monkeypatch.setattr(command, "read", lambda *args, **options: asked.append((args, options)) or data)
+    _, output, _, _ = run("none", "--data.dataset", "refcocog", "--data.split_by", "google", "--data.subset", "true")
+    assert [(args[0], args[2], options) for args, options in asked] == [
+        ("refcocog", "drawn", {"split_by": "google", "subset": True})
+    ]
+    summary = json.loads((output / "metrics.json").read_text())
+    assert (summary["dataset"], summary["split_by"], summary["subset"]) == ("refcocog", "google", True)
+    assert "(dataset refcocog google), a subset" in (output / "table.md").read_text()
+
+
+def test_command_names_what_the_network_could_not_compute(run, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("not finite with precision 'fp16': use 'bf16'")
+
+    monkeypatch.setattr(Scripted, "segment", fail)
+    status, _, _, printed = run()
+    assert status == 2
+    assert "use 'bf16'" in printed.err
 
 
 def test_command_refuses_a_foreign_checkpoint(root, tmp_path, capsys):
@@ -365,7 +597,9 @@ def test_command_refuses_a_foreign_checkpoint(root, tmp_path, capsys):
     assert "foreign.safetensors" in capsys.readouterr().err
 
 
-def test_a_checkpoint_of_a_tiny_network_from_file_to_table(root, tmp_path, capsys):
+@pytest.fixture
+def tiny_checkpoint(tmp_path):
+    """A network of random weights that answers with some mask."""
     config = ModelConfig(
         name="tiny",
         image_size=64,
@@ -374,16 +608,32 @@ def test_a_checkpoint_of_a_tiny_network_from_file_to_table(root, tmp_path, capsy
         **{"channels": 16, "stages": 1, "queries": 3, "heads": 2, "window": 4, "head_channels": (8, 8, 8)},
     )
     torch.manual_seed(0)
-    file = checkpoint.save(tmp_path / "tiny.safetensors", build_model(config).state_dict(), config)
+    return checkpoint.save(tmp_path / "tiny.safetensors", build_model(config).state_dict(), config)
+
+
+@pytest.mark.parametrize("size", ["original", "input"])
+def test_a_checkpoint_of_a_tiny_network_from_file_to_table(root, tmp_path, capsys, tiny_checkpoint, size):
     output = tmp_path / "results"
-    arguments = [str(file), "--data.root", str(root), "--data.dataset", "coco", "--split", "drawn"]
+    arguments = [
+        str(tiny_checkpoint),
+        "--size",
+        size,
+        "--data.root",
+        str(root),
+        "--data.dataset",
+        "coco",
+        "--split",
+        "drawn",
+    ]
     assert command.main([*arguments, "--output", str(output), "--device", "cpu"]) == 0
     summary = json.loads((output / "metrics.json").read_text())
     assert summary["model"] == "tiny"
     assert summary["sentences"] == 4
     assert 0 <= summary["metrics"]["mIoU"]["value"] <= 1
     assert summary["seconds"]["frame"]["median"] > 0
+    assert summary["side"] == {"original": None, "input": 64}[size]
     assert "| tiny | 4 | 2 |" in capsys.readouterr().out
+    assert "data:image/jpeg" in (output / "gallery.html").read_text()
 
 
 def test_the_same_seed_gives_the_same_numbers(data):

@@ -170,6 +170,72 @@ def test_points_inside(anchor, inside):
     assert metrics.points_inside(anchor, mask([6])) is inside
 
 
+# Boundary IoU -----------------------------------------------------------------------------------------------------
+
+
+def naive_boundary(mask, distance):
+    """Pixels of the mask from which `distance` king's moves, or fewer, lead out of it or out of the picture."""
+    height, width = mask.shape
+    band = np.zeros_like(mask)
+    for row, column in zip(*np.nonzero(mask), strict=True):
+        for r in range(row - distance, row + distance + 1):
+            for c in range(column - distance, column + distance + 1):
+                if not (0 <= r < height and 0 <= c < width and mask[r, c]):
+                    band[row, column] = True
+    return band
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(
+    ("height", "width", "distance"),
+    [(4, 4, 1), (1, 9, 1), (60, 45, 2), (45, 61, 2), (100, 75, 2), (100, 76, 3)],  # 2 % of 75: 1.5 is 2; of 125: 2.5
+)
+def test_boundary_equals_a_naive_search(seed, height, width, distance):
+    if (height, width) == (100, 75):  # a diagonal of exactly 125: round half to even, as the authors' code does
+        assert 0.02 * math.hypot(height, width) == pytest.approx(2.5)
+    rng = np.random.default_rng(seed)
+    # Blobs with holes, touching the border; every seed another size.
+    blob = np.kron(rng.random((height // 8 + 1, width // 8 + 1)) < 0.3 + 0.1 * seed, np.ones((8, 8), bool))
+    mask = blob[:height, :width] & (rng.random((height, width)) < 0.98)
+    np.testing.assert_array_equal(metrics.boundary(mask), naive_boundary(mask, distance))
+
+
+def test_the_pictures_border_is_a_boundary():
+    full = np.ones((60, 45), bool)
+    band = metrics.boundary(full)
+    assert band[:2].all()
+    assert band[:, -2:].all()
+    assert not band[2:-2, 2:-2].any()
+    assert not metrics.boundary(~full).any()
+
+
+def test_boundary_of_a_usual_picture_is_16_pixels_wide():
+    mask = np.zeros((480, 640), bool)
+    mask[100:300, 200:400] = True
+    core = mask & ~metrics.boundary(mask)
+    rows, columns = np.nonzero(core)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (116, 283, 216, 383)
+
+
+def test_boundary_iou_sees_what_iou_forgives():
+    """A large square, everywhere 8 pixels too small: a good IoU, half a boundary."""
+    true, predicted = np.zeros((2, 480, 640), bool)
+    true[40:440, 40:440] = True
+    predicted[48:432, 48:432] = True
+    iou = metrics.mean_iou(*(np.array([n]) for n in metrics.overlap(predicted, true)), LAVT).value
+    bands = metrics.overlap(metrics.boundary(predicted), metrics.boundary(true))
+    assert iou > 0.92
+    # Frames 16 wide that share the 8 in the middle: from 48 to 56 within 40..440.
+    shared = 384**2 - 368**2
+    assert bands == (shared, (400**2 - 368**2) + (384**2 - 352**2) - shared)
+
+
+def test_boundary_of_a_slice_of_another_array():
+    mask = np.zeros((40, 40, 2), bool)
+    mask[10:20, 10:20, 1] = True
+    np.testing.assert_array_equal(metrics.boundary(mask[..., 1]), naive_boundary(mask[..., 1], 1))
+
+
 def test_unknown_protocol_lists_the_known():
     with pytest.raises(ValueError, match="lavt, cris"):
         named("refer")
@@ -225,6 +291,64 @@ def test_bootstrap_is_seeded_and_ignores_the_order_of_samples():
     again = bootstrap.intervals(shuffled, groups[order], draws=500, seed=1)
     for name in ratios:
         assert again[name] == pytest.approx(first[name], abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_paired_bootstrap_equals_a_naive_loop(seed, monkeypatch):
+    rng = np.random.default_rng(seed)
+    a, groups = clustered(rng)
+    size = len(groups)
+    b = {name: Ratio(ratio.numerator * rng.random(size), ratio.denominator) for name, ratio in a.items()}
+    monkeypatch.setattr(bootstrap, "_CELLS", 50)
+    found = bootstrap.differences(a, b, groups, draws=150, seed=seed)
+    labels, generator = sorted(set(groups.tolist())), np.random.default_rng(seed)
+    changes = {name: [] for name in a}
+    for _ in range(150):
+        picked = [labels[i] for i in generator.integers(len(labels), size=len(labels))]
+        rows = np.concatenate([np.flatnonzero(groups == label) for label in picked])
+        for name, change in changes.items():
+            if below := a[name].denominator[rows].sum():
+                change.append((b[name].numerator[rows].sum() - a[name].numerator[rows].sum()) / below)
+    for name, change in changes.items():
+        assert (found[name].a, found[name].b) == (a[name].value, b[name].value)
+        assert found[name].difference == found[name].b - found[name].a
+        assert found[name][3:5] == pytest.approx(np.percentile(change, [2.5, 97.5]), abs=1e-12)
+        assert found[name].better == pytest.approx(np.mean(np.array(change) > 0))
+
+
+def test_pairing_cancels_what_both_find_hard():
+    """B is everywhere .01 better, pictures differ by far more: each interval is wide, the gain is sure."""
+    hard = np.random.default_rng(0).random(30)
+    a, b = ({"mIoU": Ratio(hard + gain, np.ones(30))} for gain in (0, 0.01))
+    groups = np.arange(30)
+    found = bootstrap.differences(a, b, groups, draws=500)["mIoU"]
+    assert found[2:5] == pytest.approx((0.01, 0.01, 0.01))
+    assert found.better == 1
+    alone = bootstrap.intervals(a, groups, draws=500)["mIoU"]
+    assert alone.high - alone.low > 0.1
+    same = bootstrap.differences(a, a, groups, draws=500)["mIoU"]
+    assert same[2:] == (0, 0, 0, 0)  # equal is not better
+
+
+def test_paired_bootstrap_covers_the_true_difference():
+    rng = np.random.default_rng(2)
+    covered, trials, groups, each = 0, 200, 50, 4
+    for trial in range(trials):
+        hard = np.repeat(rng.random(groups), each)
+        gain = np.repeat(rng.normal(0.03, 0.1, groups), each) + rng.normal(0, 0.1, groups * each)
+        a, b = ({"mean": Ratio(values, np.ones(groups * each))} for values in (hard, hard + gain))
+        labels = np.repeat(np.arange(groups), each)
+        found = bootstrap.differences(a, b, labels, draws=400, seed=trial)["mean"]
+        covered += found.low <= 0.03 <= found.high
+    assert 0.90 <= covered / trials <= 0.98
+
+
+def test_paired_bootstrap_takes_what_both_have_and_says_nothing_from_one_picture():
+    ratio = Ratio(np.array([0.0, 1.0]), np.ones(2))
+    found = bootstrap.differences({"x": ratio, "only a": ratio}, {"only b": ratio, "x": ratio}, np.array([7, 7]))
+    assert list(found) == ["x"]
+    assert found["x"][:3] == (0.5, 0.5, 0)
+    assert all(math.isnan(value) for value in found["x"][3:])
 
 
 def test_bootstrap_covers_the_truth():

@@ -13,13 +13,14 @@ from __future__ import annotations
 import numpy as np
 
 from jmceln_core.data.grounding import Expression, Picture
+from jmceln_core.evaluation.scene import Region, Scene
 from jmceln_core.segmenter import deepest_point
 
 WHOLE, BOX, CLASS = "whole picture", "centred box", "all of the right class"
 TRIVIAL = (WHOLE, BOX, CLASS)
 _NAMELESS = "thing"  # the category the readers give where a data set names none
 
-Answer = tuple[np.ndarray, tuple[float, float] | None]
+Answer = tuple[Region, tuple[float, float] | None]
 
 
 def whole_picture(height: int, width: int) -> np.ndarray:
@@ -52,26 +53,29 @@ def all_of_class(picture: Picture, targets: tuple[int, ...]) -> np.ndarray | Non
 
 
 class TrivialAnswers:
-    """The trivial answers to the sentences about one picture, each computed once."""
+    """The trivial answers to the sentences about one scene, each computed once."""
 
-    def __init__(self, picture: Picture) -> None:
-        self._picture = picture
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
         self._known: dict[tuple[str, tuple[int, ...]], Answer | None] = {}
 
     def answer(self, name: str, expression: Expression) -> Answer | None:
-        """(mask (H, W) bool, anchor (u, v)) of the trivial answer `name`; None where it does not know one."""
+        """(mask, anchor (u, v)) of the trivial answer `name` in the scene; None where it does not know one."""
         targets = expression.targets if name == CLASS else ()
         if (name, targets) not in self._known:
             mask = self._mask(name, targets)
-            self._known[name, targets] = None if mask is None else (mask, deepest_point(mask))
+            if mask is not None:
+                mask = self._scene.place(mask)
+            self._known[name, targets] = None if mask is None else (Region(mask), deepest_point(mask))
         return self._known[name, targets]
 
     def _mask(self, name: str, targets: tuple[int, ...]) -> np.ndarray | None:
-        height, width = self._picture.height, self._picture.width
+        picture = self._scene.picture
+        height, width = picture.height, picture.width
         if name == WHOLE:
             return whole_picture(height, width)
         if name == BOX:
             return centred_box(height, width)
         if name == CLASS:
-            return all_of_class(self._picture, targets)
+            return all_of_class(picture, targets)
         raise ValueError(f"no trivial answer named {name!r}; known: {', '.join(TRIVIAL)}")

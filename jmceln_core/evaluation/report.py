@@ -1,4 +1,7 @@
-"""What an evaluation leaves behind: metrics.json, records.jsonl, and the same numbers as a Markdown table."""
+"""What an evaluation leaves behind: metrics.json, records.jsonl, and the same numbers as a Markdown table.
+
+Which records are measured together, and by what, is decided here alone: `parts` and `measure`.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +10,24 @@ import json
 import math
 import os
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from jmceln_core.data.grounding import DataError
 from jmceln_core.evaluation import bootstrap
-from jmceln_core.evaluation.metrics import Ratio, gres_metrics, referring_metrics
+from jmceln_core.evaluation.metrics import Ratio, gres_metrics, mean_iou, referring_metrics
 from jmceln_core.evaluation.protocol import Protocol
 from jmceln_core.evaluation.run import Record, Report
 
 # COCO's bounds on an object's area, in pixels of the picture's own size.
 SMALL, MEDIUM = 32**2, 96**2
+
+# Words of a sentence: the longest one of each row. Earlier papers choose their rows for each data set; these serve all.
+LENGTHS = {2: "1-2 words", 3: "3 words", 5: "4-5 words", 7: "6-7 words", 10: "8-10 words"}
+LONGER = "11 words or more"
 
 Rows = list[tuple[tuple[str, ...], dict[str, Any]]]  # of a table: a row's labels, and what `summarise` measured
 
@@ -29,61 +37,113 @@ def size_of(area: int) -> str:
     return "small" if area < SMALL else "medium" if area < MEDIUM else "large"
 
 
+def length_of(text: str) -> str:
+    """The row of a sentence by the number of its words, as white space divides them."""
+    words = len(text.split())
+    return next((label for longest, label in LENGTHS.items() if words <= longest), LONGER)
+
+
 # Breakdowns of the main metrics: a heading, and the label of the row a record belongs to.
 BREAKDOWNS: dict[str, Callable[[Record], str]] = {
     "kind": lambda record: record.kind,
     "size": lambda record: size_of(record.area),
+    "length": lambda record: length_of(record.text),
 }
+_ORDER = ("small", "medium", "large", *LENGTHS.values(), LONGER)  # of rows; other labels follow by name
+
+GRES = ("gres",)
+MAIN = "Written sentences with one target"
+APART = {"plural": "Sentences with several targets", "generated": "Rule-made sentences"}
+BRIEF = ("mIoU", "oIoU", "Pr@0.5", "pointing", "boundary IoU")  # what tables have room for
+
+
+class Part(NamedTuple):
+    """Sentences that are measured together."""
+
+    where: tuple[str, ...]  # the keys that lead to their numbers in metrics.json; () is the main part
+    rows: list[int]  # their places among the records
+
+
+def parts(records: Sequence[Record]) -> list[Part]:
+    """The main part, which is always there, then its breakdowns, then what stands apart and is there.
+
+    The main part has the written sentences with one target. Sentences with several targets ("plural") and rule-made
+    ones ("generated") stand apart. Where some mean nothing, all sentences together make the GRES part.
+    """
+    sorts: dict[str, list[int]] = {"single": []}
+    for row, record in enumerate(records):
+        sorts.setdefault(_sort(record), []).append(row)
+    single, absent = sorts.pop("single"), sorts.pop("absent", [])
+    found = [Part((), single)]
+    for name, label in BREAKDOWNS.items():
+        labelled: dict[str, list[int]] = defaultdict(list)
+        for row in single:
+            labelled[label(records[row])].append(row)
+        found += [Part((f"by_{name}", row), labelled[row]) for row in sorted(labelled, key=_row_order)]
+    found += [Part((sort,), rows) for sort, rows in sorts.items()]
+    if absent:
+        found.append(Part(GRES, list(range(len(records)))))
+    return found
+
+
+def measure(part: Part, records: Sequence[Record], protocol: Protocol) -> dict[str, Ratio]:
+    """The metrics of the part of these records: GRES's for the GRES part, else the referring ones."""
+    chosen = [records[row] for row in part.rows]
+
+    def column(name: str, kind: type) -> np.ndarray:
+        return np.array([getattr(record, name) for record in chosen], kind)
+
+    intersection, union = column("intersection", np.int64), column("union", np.int64)
+    if part.where == GRES:
+        has_target = np.array([bool(record.targets) for record in chosen], bool)
+        return gres_metrics(intersection, union, has_target, column("rejected", bool), protocol)
+    boundary = mean_iou(column("boundary_intersection", np.int64), column("boundary_union", np.int64), protocol)
+    return referring_metrics(intersection, union, column("pointed", bool), protocol) | {"boundary IoU": boundary}
+
+
+def pictures_of(part: Part, records: Sequence[Record]) -> np.ndarray:
+    """(N,) int64: the picture of each of the part's sentences, by which the bootstrap draws."""
+    return np.array([records[row].picture for row in part.rows], np.int64)
+
+
+def nested(found: Iterable[tuple[Part, dict[str, Any]]]) -> dict[str, Any]:
+    """What was found for each part, where `Part.where` says."""
+    summary: dict[str, Any] = {}
+    for part, values in found:
+        node = summary
+        for key in part.where:
+            node = node.setdefault(key, {})
+        node |= values
+    return summary
+
+
+def without_nan(values: Mapping[str, Any]) -> dict[str, Any]:
+    """NaN ("nothing to say") becomes None: json has no other word for it."""
+    return {key: None if math.isnan(value) else value for key, value in values.items()}
 
 
 def summarise(report: Report, *, draws: int = bootstrap.DRAWS, level: float = 0.95, seed: int = 0) -> dict[str, Any]:
-    """All numbers of a report as plain containers (metrics.json).
+    """All numbers of a report as plain containers (metrics.json): those of each part, where `Part.where` says."""
 
-    Written sentences with one target make the main metrics. Sentences with several targets ("plural"), rule-made ones
-    ("generated") and those that mean nothing ("absent") stand apart; GRES's metrics, over all the sentences, are given
-    where there are absent ones. NaN ("nothing to say") becomes None.
-    """
-
-    def measured(records: Sequence[Record], metrics: Callable[[Sequence[Record]], dict[str, Ratio]]) -> dict[str, Any]:
-        groups = np.array([record.picture for record in records], np.int64)
-        found = bootstrap.intervals(metrics(records), groups, draws=draws, level=level, seed=seed)
+    def measured(part: Part, records: Sequence[Record]) -> dict[str, Any]:
+        groups = pictures_of(part, records)
+        ratios = measure(part, records, report.protocol)
+        intervals = bootstrap.intervals(ratios, groups, draws=draws, level=level, seed=seed)
         return {
-            "sentences": len(records),
+            **({"absent": sum(not record.targets for record in records)} if part.where == GRES else {}),
+            "sentences": len(groups),
             "pictures": len(set(groups.tolist())),
-            "metrics": {
-                name: {key: None if math.isnan(x) else x for key, x in interval._asdict().items()}
-                for name, interval in found.items()
-            },
+            "metrics": {name: without_nan(interval._asdict()) for name, interval in intervals.items()},
         }
 
     def described(records: Sequence[Record]) -> dict[str, Any]:
-        parts = _parts(records)
-        single = parts.pop("single", [])
-        absent = parts.pop("absent", [])
-        summary = measured(single, referring)
-        for name, label in BREAKDOWNS.items():
-            rows: dict[str, list[Record]] = defaultdict(list)
-            for record in single:
-                rows[label(record)].append(record)
-            summary[f"by_{name}"] = {row: measured(rows[row], referring) for row in sorted(rows, key=_row_order)}
-        summary |= {part: measured(of_part, referring) for part, of_part in parts.items()}
-        if absent:
-            summary["gres"] = {"absent": len(absent), **measured(records, gres)}
-        return summary
-
-    def referring(records: Sequence[Record]) -> dict[str, Ratio]:
-        intersection, union = _counts(records)
-        return referring_metrics(intersection, union, np.array([r.pointed for r in records], bool), report.protocol)
-
-    def gres(records: Sequence[Record]) -> dict[str, Ratio]:
-        has_target, rejected = (
-            np.array(column, bool) for column in ([bool(r.targets) for r in records], [r.rejected for r in records])
-        )
-        return gres_metrics(*_counts(records), has_target, rejected, report.protocol)
+        return nested((part, measured(part, records)) for part in parts(records))
 
     summary: dict[str, Any] = {
         "model": report.model,
         "protocol": dataclasses.asdict(report.protocol),
+        "size": "original" if report.side is None else "input",
+        "side": report.side,
         "interval": {"level": level, "draws": draws, "seed": seed, "method": "percentile bootstrap by picture"},
     }
     if report.model is not None:
@@ -98,16 +158,36 @@ def summarise(report: Report, *, draws: int = bootstrap.DRAWS, level: float = 0.
 def write(report: Report, directory: Path, *, about: dict[str, Any], **options: Any) -> dict[str, Any]:
     """Write metrics.json, records.jsonl (with a model) and table.md into `directory`, made where it is missing.
 
-    `about` (checkpoint, dataset, split, limit, root) heads the json and the tables; `options` go to `summarise`, whose
-    result, `about` included, is returned.
+    `about` (checkpoint, dataset, split, split_by, subset, limit, root) heads the json and the tables; `options` go to
+    `summarise`, whose result, `about` included, is returned.
     """
     summary = about | summarise(report, **options)
     directory.mkdir(parents=True, exist_ok=True)
-    _write(directory / "metrics.json", json.dumps(summary, indent=2, allow_nan=False) + "\n")
-    _write(directory / "table.md", markdown(summary))
+    write_text(directory / "metrics.json", json.dumps(summary, indent=2, allow_nan=False) + "\n")
+    write_text(directory / "table.md", markdown(summary))
     if report.model is not None:
-        _write(directory / "records.jsonl", "".join(_line(record, report.protocol) for record in report.records))
+        write_text(directory / "records.jsonl", "".join(_line(record, report.protocol) for record in report.records))
     return summary
+
+
+def read_records(path: Path) -> list[Record]:
+    """The records of a records.jsonl. Raises DataError naming the file and the line that is none."""
+    fields = {field.name for field in dataclasses.fields(Record)}
+    records = []
+    try:
+        with path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                try:
+                    values = json.loads(line)
+                    values = {name: values[name] for name in fields}
+                    records.append(Record(**values | {"targets": tuple(values["targets"])}))
+                except (ValueError, TypeError, KeyError) as error:
+                    raise DataError(
+                        f"{path}:{number}: not a record of this version ({error!r}): evaluate the checkpoint again"
+                    ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); it is written by python -m jmceln_core.evaluate") from None
+    return records
 
 
 def markdown(summary: dict[str, Any]) -> str:
@@ -115,34 +195,33 @@ def markdown(summary: dict[str, Any]) -> str:
     answers = ({summary["model"]: summary} if summary["model"] is not None else {}) | summary["trivial"]
     interval = summary["interval"]
     lines = [
-        f"# {summary['model'] or 'Trivial answers'} on {_title(summary)}",
+        f"# {summary['model'] or 'Trivial answers'} on {title(summary)}",
         "",
         f"Brackets: {interval['level']:.0%} bootstrap interval by picture ({interval['draws']:,} draws). "
-        "Masks are compared at the picture's own size.",
+        f"Masks are compared {compared_at(summary)}.",
     ]
 
     def section(heading: str, labels: str, rows: Rows, metrics: Sequence[str] = ()) -> None:
         lines.extend(["", f"## {heading}", "", *_table(labels, rows, metrics, summary["protocol"]["name"])])
 
-    section("Written sentences with one target", "answer", [((name,), found) for name, found in answers.items()])
+    section(MAIN, "answer", [((name,), found) for name, found in answers.items()])
     rows: Rows
     for name in BREAKDOWNS:
-        labels = dict.fromkeys(label for found in answers.values() for label in found[f"by_{name}"])
+        labels = dict.fromkeys(label for found in answers.values() for label in found.get(f"by_{name}", ()))
         if len(labels) > 1:
             rows = [
                 ((label, answer), found[f"by_{name}"][label])
                 for label in labels
                 for answer, found in answers.items()
-                if label in found[f"by_{name}"]
+                if label in found.get(f"by_{name}", ())
             ]
-            section(f"By {name}", f"{name} | answer", rows, ("mIoU", "oIoU", "Pr@0.5", "pointing"))
-    for part, heading in (("plural", "Sentences with several targets"), ("generated", "Rule-made sentences")):
+            section(f"By {name}", f"{name} | answer", rows, BRIEF)
+    for part, heading in APART.items():
         rows = [((answer,), found[part]) for answer, found in answers.items() if part in found]
         if rows:
             section(heading, "answer", rows)
     if gres := summary.get("gres"):
-        heading = f"All sentences, {gres['absent']} of them without a target (GRES)"
-        section(heading, "answer", [((summary["model"],), gres)])
+        section(gres_heading(gres["absent"]), "answer", [((summary["model"],), gres)])
     if summary.get("seconds"):
         lines.extend(["", "## Speed", "", *_speed(summary["seconds"], summary["machine"])])
     return "\n".join(lines) + "\n"
@@ -158,7 +237,7 @@ def _table(labels: str, rows: Rows, metrics: Sequence[str], protocol: str) -> li
             "| "
             + " | ".join(
                 (
-                    *(label.replace("|", "\\|") or "(none)" for label in row_labels),
+                    *(cell_text(label) for label in row_labels),
                     str(row["sentences"]),
                     str(row["pictures"]),
                     *(_cell(row["metrics"].get(name)) for name in metrics),
@@ -185,31 +264,17 @@ def _speed(seconds: dict[str, dict[str, float]], machine: dict[str, str | int]) 
     return lines
 
 
-def _parts(records: Sequence[Record]) -> dict[str, list[Record]]:
-    """Records by what their sentence is: single, plural, absent, or generated (by a rule)."""
-    parts: dict[str, list[Record]] = defaultdict(list)
-    for record in records:
-        if not record.targets:
-            parts["absent"].append(record)
-        elif record.origin != "written":
-            parts["generated"].append(record)
-        else:
-            parts["single" if len(record.targets) == 1 else "plural"].append(record)
-    return dict(parts)
+def _sort(record: Record) -> str:
+    """What a sentence is: single, plural, absent, or generated (by a rule)."""
+    if not record.targets:
+        return "absent"
+    if record.origin != "written":
+        return "generated"
+    return "single" if len(record.targets) == 1 else "plural"
 
 
 def _row_order(label: str) -> tuple[int, str]:
-    """Sizes from small to large, other labels by name."""
-    sizes = ("small", "medium", "large")
-    return (sizes.index(label) if label in sizes else len(sizes), label)
-
-
-def _counts(records: Sequence[Record]) -> tuple[np.ndarray, np.ndarray]:
-    """I and U of the records, each (N,) int64."""
-    return (
-        np.array([record.intersection for record in records], np.int64),
-        np.array([record.union for record in records], np.int64),
-    )
+    return (_ORDER.index(label) if label in _ORDER else len(_ORDER), label)
 
 
 def _status_counts(records: Sequence[Record]) -> dict[str, dict[str, int]]:
@@ -236,15 +301,41 @@ def _seconds(records: Sequence[Record]) -> dict[str, dict[str, float]]:
     return summary
 
 
+def iou_of(record: Record, protocol: Protocol) -> float:
+    """The IoU of one record."""
+    return float(protocol.iou(np.array([record.intersection]), np.array([record.union]))[0])
+
+
 def _line(record: Record, protocol: Protocol) -> str:
-    iou = float(protocol.iou(np.array([record.intersection]), np.array([record.union]))[0])
-    return json.dumps(dataclasses.asdict(record) | {"iou": iou}, ensure_ascii=False) + "\n"
+    return json.dumps(dataclasses.asdict(record) | {"iou": iou_of(record, protocol)}, ensure_ascii=False) + "\n"
 
 
-def _title(summary: dict[str, Any]) -> str:
-    """The data in words: the folder's name, the split, the layout it was read as, and a warning of a quick look."""
-    title = f"{Path(summary['root']).resolve().name}, split {summary['split']} (dataset {summary['dataset']})"
-    return title if summary["limit"] is None else f"{title}, {summary['limit']} pictures at most"
+def title(summary: Mapping[str, Any]) -> str:
+    """The data in words: the folder's name, the split, the layout it was read as, and a warning of a part of it."""
+    dataset = " ".join(word for word in (summary["dataset"], summary["split_by"]) if word)
+    words = [f"{Path(summary['root']).resolve().name}, split {summary['split']} (dataset {dataset})"]
+    if summary["subset"]:
+        words.append("a subset")
+    if summary["limit"] is not None:
+        words.append(f"{summary['limit']} pictures at most")
+    return ", ".join(words)
+
+
+def compared_at(summary: Mapping[str, Any]) -> str:
+    """The size of the comparison in words."""
+    if summary["side"] is None:
+        return "at the picture's own size"
+    return f"in the network's letterboxed square, {summary['side']} x {summary['side']} pixels"
+
+
+def gres_heading(absent: int) -> str:
+    """Heads the GRES part, with its count of sentences without a target."""
+    return f"All sentences, {absent} of them without a target (GRES)"
+
+
+def cell_text(label: str) -> str:
+    """A label as a cell of a Markdown table."""
+    return label.replace("|", "\\|") or "(none)"
 
 
 def _cell(interval: dict[str, float | None] | None) -> str:
@@ -255,7 +346,7 @@ def _cell(interval: dict[str, float | None] | None) -> str:
     return f"{interval['value']:.3f} [{interval['low']:.3f}, {interval['high']:.3f}]"
 
 
-def _write(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
     """Whole or not at all: an interrupted run leaves the old file."""
     scratch = path.with_name(path.name + ".part")
     scratch.write_text(text, encoding="utf-8")

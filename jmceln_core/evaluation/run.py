@@ -10,17 +10,18 @@ from dataclasses import dataclass, field
 import numpy as np
 from tqdm import tqdm
 
-from jmceln_core.data.grounding import Expression, GroundingData, Picture
+from jmceln_core.data.grounding import Expression, GroundingData
 from jmceln_core.evaluation import machine
 from jmceln_core.evaluation.baselines import TRIVIAL, TrivialAnswers
 from jmceln_core.evaluation.metrics import overlap, points_inside
 from jmceln_core.evaluation.protocol import Protocol
-from jmceln_core.segmenter import Segmenter, Status
+from jmceln_core.evaluation.scene import Region, Scene, Size, Truth, side_of
+from jmceln_core.segmenter import Segmentation, Segmenter, Status, normalise_text
 
 
 @dataclass(frozen=True)
 class Record:
-    """One sentence's answer against the truth. Pixel counts are at the picture's own size.
+    """One sentence's answer against the truth. Pixel counts are at the size the masks are compared at.
 
     A trivial answer has neither status nor score nor time.
     """
@@ -32,7 +33,9 @@ class Record:
     origin: str
     intersection: int
     union: int
-    area: int  # of the true mask; 0 without a target
+    boundary_intersection: int  # of the two masks' boundaries, see `metrics.boundary`
+    boundary_union: int
+    area: int  # of the true mask, always at the picture's own size; 0 without a target
     pointed: bool  # the anchor lies inside the true mask
     status: str | None = None
     score: float | None = None
@@ -54,13 +57,22 @@ class Report:
     records: list[Record]  # of the model, one a sentence; empty without a model
     trivial: dict[str, list[Record]] = field(default_factory=dict)  # of sentences with a target, by the answer's name
     machine: dict[str, str | int] = field(default_factory=dict)
+    side: int | None = None  # of the square the masks were compared in; None: at the picture's own size
 
 
-def evaluate(segmenter: Segmenter | None, data: GroundingData, *, protocol: Protocol, baselines: bool = True) -> Report:
+def evaluate(
+    segmenter: Segmenter | None,
+    data: GroundingData,
+    *,
+    protocol: Protocol,
+    size: Size = "original",
+    baselines: bool = True,
+) -> Report:
     """Answer every sentence of `data`, picture by picture, the image half once a picture.
 
-    Without a segmenter only the trivial answers are given, and no picture is read. Raises DataError for a picture
-    that cannot be read.
+    `size` "original" compares masks at the picture's own size, "input" in the network's letterboxed square. Without a
+    segmenter only the trivial answers are given, and no picture is read. Raises DataError for a picture that cannot
+    be read and ValueError for size "input" without a segmenter.
     """
     report = Report(
         segmenter.name if segmenter else None,
@@ -68,21 +80,24 @@ def evaluate(segmenter: Segmenter | None, data: GroundingData, *, protocol: Prot
         [],
         {name: [] for name in TRIVIAL} if baselines else {},
         machine.describe(segmenter.device) if segmenter else {},
+        side_of(segmenter, size),
     )
     work = [(data.pictures[key], expressions) for key, expressions in data.by_picture().items() if expressions]
     if segmenter and work:
         # The first call of a process pays for lazy initialisation; no frame of a running robot does.
-        segmenter.set_image(work[0][0].load())
+        segmenter.set_image(Scene(work[0][0], report.side).pixels())
         segmenter.segment("something")
-    for picture, expressions in tqdm(work, desc="evaluate", unit="picture", disable=None):
-        truths = {targets: _true_mask(picture, targets) for targets in {e.targets for e in expressions}}
-        if segmenter:
-            report.records.extend(_answer(segmenter, picture, expressions, truths))
-        trivial = TrivialAnswers(picture)
-        for name, records in report.trivial.items():
-            for expression in expressions:
-                if expression.targets and (answer := trivial.answer(name, expression)) is not None:
-                    records.append(_record(expression, *answer, truths[expression.targets]))
+    with tqdm(total=len(data.expressions), desc="evaluate", unit="sentence", disable=None) as progress:
+        for picture, expressions in work:
+            scene = Scene(picture, report.side)
+            if segmenter:
+                report.records.extend(_answer(segmenter, scene, expressions))
+            trivial = TrivialAnswers(scene)
+            for name, records in report.trivial.items():
+                for expression in expressions:
+                    if expression.targets and (answer := trivial.answer(name, expression)) is not None:
+                        records.append(_record(expression, *answer, scene.truth(expression.targets)))
+            progress.update(len(expressions))
     return report
 
 
@@ -97,29 +112,28 @@ def subset(data: GroundingData, pictures: int, seed: int) -> GroundingData:
     )
 
 
-def _true_mask(picture: Picture, targets: tuple[int, ...]) -> np.ndarray:
-    """(H, W) bool union of the targets' masks; empty without targets."""
-    mask = np.zeros((picture.height, picture.width), bool)
-    for target in targets:
-        mask |= picture.instance(target).mask(picture.height, picture.width)
-    return mask
+def ask(segmenter: Segmenter, text: str, shape: tuple[int, ...]) -> Segmentation:
+    """The answer about the current picture of that (H, W).
+
+    To a sentence without a word, which a Segmenter refuses, nothing is answered: every sentence of a data set counts.
+    """
+    try:
+        normalise_text(text)
+    except ValueError:
+        return Segmentation(np.zeros(shape, bool), Status.NOT_PRESENT, 0.0, None, None, None, 0, None, 0.0)
+    return segmenter.segment(text)
 
 
-def _answer(
-    segmenter: Segmenter,
-    picture: Picture,
-    expressions: list[Expression],
-    truths: dict[tuple[int, ...], np.ndarray],
-) -> Iterable[Record]:
-    pixels = picture.load()
+def _answer(segmenter: Segmenter, scene: Scene, expressions: list[Expression]) -> Iterable[Record]:
+    pixels = scene.pixels()
     for position, expression in enumerate(expressions):
         start = time.perf_counter()
         if position == 0:
             segmenter.set_image(pixels)
-        found = segmenter.segment(expression.text)
+        found = ask(segmenter, expression.text, pixels.shape[:2])
         seconds = time.perf_counter() - start
         yield dataclasses.replace(
-            _record(expression, found.mask, found.anchor, truths[expression.targets]),
+            _record(expression, Region(found.mask), found.anchor, scene.truth(expression.targets)),
             status=found.status.value,
             score=found.score,
             seconds=seconds,
@@ -127,8 +141,9 @@ def _answer(
         )
 
 
-def _record(expression: Expression, mask: np.ndarray, anchor: tuple[float, float] | None, truth: np.ndarray) -> Record:
-    intersection, union = overlap(mask, truth)
+def _record(expression: Expression, answer: Region, anchor: tuple[float, float] | None, truth: Truth) -> Record:
+    intersection, union = overlap(answer.mask, truth.region.mask)
+    boundary_intersection, boundary_union = overlap(answer.boundary, truth.region.boundary)
     return Record(
         expression.picture_id,
         expression.targets,
@@ -137,6 +152,8 @@ def _record(expression: Expression, mask: np.ndarray, anchor: tuple[float, float
         expression.origin,
         intersection,
         union,
-        int(np.count_nonzero(truth)),
-        points_inside(anchor, truth),
+        boundary_intersection,
+        boundary_union,
+        truth.area,
+        points_inside(anchor, truth.region.mask),
     )

@@ -1,0 +1,75 @@
+"""A picture as its masks are compared: at its own size, or letterboxed into the network's square."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from jmceln_core.data.grounding import Picture
+from jmceln_core.evaluation import metrics
+from jmceln_core.geometry import Letterbox
+from jmceln_core.segmenter import Segmenter
+
+Size = Literal["original", "input"]
+
+
+class Region:
+    """A (H, W) bool mask and, made when first asked for, its boundary."""
+
+    def __init__(self, mask: np.ndarray) -> None:
+        self.mask = mask
+
+    @cached_property
+    def boundary(self) -> np.ndarray:
+        """(H, W) bool, `metrics.boundary` of the mask."""
+        return metrics.boundary(self.mask)
+
+
+class Truth(NamedTuple):
+    """What a sentence means in a scene."""
+
+    region: Region  # empty if it means nothing
+    area: int  # in pixels of the picture's own size, however the masks are compared
+
+
+class Scene:
+    """A picture of H x W pixels for an evaluation at `side` (None: the picture's own size).
+
+    A Segmenter that is given the square, as `pixels` makes it, letterboxes it into itself: the network sees what it
+    would have seen of the picture, and the answer stays in the square.
+    """
+
+    def __init__(self, picture: Picture, side: int | None = None) -> None:
+        self.picture = picture
+        self._letterbox = None if side is None else Letterbox(picture.height, picture.width, side)
+        self._truths: dict[tuple[int, ...], Truth] = {}
+
+    def pixels(self) -> np.ndarray:
+        """(H, W, 3) or (side, side, 3) uint8 RGB. Raises DataError for a picture that cannot be read."""
+        rgb = self.picture.load()
+        return self._letterbox.image(rgb) if self._letterbox else rgb
+
+    def place(self, mask: np.ndarray) -> np.ndarray:
+        """A (H, W) bool mask of the picture as it is compared."""
+        return self._letterbox.mask(mask) if self._letterbox else mask
+
+    def truth(self, targets: tuple[int, ...]) -> Truth:
+        """The union of the masks of the instances with these ids; made once."""
+        if targets not in self._truths:
+            height, width = self.picture.height, self.picture.width
+            mask = np.zeros((height, width), bool)
+            for target in targets:
+                mask |= self.picture.instance(target).mask(height, width)
+            self._truths[targets] = Truth(Region(self.place(mask)), int(np.count_nonzero(mask)))
+        return self._truths[targets]
+
+
+def side_of(segmenter: Segmenter | None, size: Size) -> int | None:
+    """The `side` of scenes for a comparison at that size. Raises ValueError for input size without a network."""
+    if size == "original":
+        return None
+    if segmenter is None:
+        raise ValueError("size 'input' is that of a network's square: it needs a checkpoint; use 'original'")
+    return segmenter.config.image_size
