@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import copy
 import itertools
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from model_reference import random_clip, randomise, unlearned
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from jmceln_core.config import ModelConfig, from_dict, load_model_config
+from jmceln_core import checkpoint
+from jmceln_core.config import ConfigError, ModelConfig, from_dict, load_model_config
 from jmceln_core.model import JMCELN, Prediction, TextFeatures, build_model
 from jmceln_core.model.encoders import clip
 from jmceln_core.model.layers import sine_positions
@@ -46,8 +51,16 @@ BEYOND = dict.fromkeys(
     True,
 )
 QUERIES = {"fusion": "queries", "norm": "group"}
+ROW_7: dict[str, Any] = {"contextual": False}  # ours
 VARIANTS: dict[str, dict[str, Any]] = {
     **{f"row {n}": switches for n, switches in TABLE_2.items()},
+    "row 7": ROW_7,
+    "row 7, queries": {**QUERIES, **ROW_7},
+    "row 7, all it can have": {
+        **ROW_7,
+        **dict.fromkeys(("positions", "pan_projection", "fine_skip"), True),
+        **dict.fromkeys(("deep_supervision", "mask_prompt", "coarse_residual"), True),
+    },
     **{name: {name: True} for name in BEYOND if name not in ("mask_prompt", "coarse_residual")},
     "neck, everything": BEYOND,
     "neck, everything, late": {**BEYOND, "dense_from": 2, "adaptive": False},
@@ -89,7 +102,14 @@ def one_sentence(model: JMCELN, config: ModelConfig, image: Tensor, text: TextFe
         memory = memory + model.position(sine_positions(*memory.shape[-2:], config.channels).double()[None])  # type: ignore[misc]
     initial = current = model.lsran(memory) if config.lsran else memory
     queries, coarse = None, []
-    if config.cascade:
+    if config.cascade and not config.contextual:
+        words = model.to_words(text.words[text.mask])[None]  # the real ones
+        for stage in model.stages:
+            if config.deep_supervision:
+                coarse.append(model.coarse(words, model.coarse.pixels(current)))
+            prompt = coarse[-1].sigmoid()[:, None] * model.prompt[:, None, None] if config.mask_prompt else None
+            current = stage.predict(words, current, prompt)
+    elif config.cascade:
         queries = model.queries[None]
         if config.fusion == "queries":
             queries = queries + model.to_query(text.sentence)[:, None]
@@ -123,7 +143,10 @@ def test_many_sentences_about_many_images_are_as_one_at_a_time(variant: str) -> 
                 torch.testing.assert_close(got[n : n + 1], expected)
 
 
-@pytest.mark.parametrize("variant", ["row 5", "neck, everything, late", "queries", "queries, everything, late"])
+@pytest.mark.parametrize(
+    "variant",
+    ["row 5", "row 7, all it can have", "neck, everything, late", "queries", "queries, everything, late"],
+)
 @pytest.mark.parametrize("dense", [1, 2, 3])
 def test_dense_takes_the_first_sentences_of_each_image_further(variant: str, dense: int) -> None:
     config = small(**VARIANTS[variant])
@@ -152,12 +175,13 @@ def test_output_of_each_row_of_table_2(row: int, side: int, count: int) -> None:
 def test_each_switch_of_table_2_changes_what_is_computed() -> None:
     weights = randomise(build_model(small())).state_dict()
     outputs = {}
-    for row, switches in TABLE_2.items():
+    for row, switches in (TABLE_2 | {7: ROW_7}).items():
         model = build_model(small(**switches)).double().eval()
-        assert model.load_state_dict(weights, strict=False).missing_keys == []  # each row is a part of row 5
+        missing = model.load_state_dict(weights, strict=False).missing_keys  # each row of the paper is a part of row 5
+        assert {name.split(".")[0] for name in missing} == ({"to_words"} if row == 7 else set())
         with torch.inference_mode():
             outputs[row] = model.decode(model.encode_image(images(1)), model.encode_text(TEXTS[:1])).logits
-    for a, b in itertools.combinations(TABLE_2, 2):
+    for a, b in itertools.combinations(outputs, 2):
         assert (outputs[a] - outputs[b]).abs().max() > 1e-3, (a, b)
 
 
@@ -170,12 +194,60 @@ ROW_PARTS = {
     4: BASELINE | CASCADE | {"lsran"},
     5: BASELINE | CASCADE | {"lsran", "stages.pan"},
     6: BASELINE | CASCADE | {"lsran", "stages.pan"},
+    7: BASELINE | {"lsran", "stages.refresh", "stages.pan", "to_words"},
 }
 
 
-@pytest.mark.parametrize("row", TABLE_2)
+@pytest.mark.parametrize("row", ROW_PARTS)
 def test_parameters_of_each_row_of_table_2(row: int) -> None:
-    assert groups(build_model(small(**TABLE_2[row]))) == ROW_PARTS[row]
+    assert groups(build_model(small(**(TABLE_2 | {7: ROW_7})[row]))) == ROW_PARTS[row]
+
+
+def test_row_7_has_a_projection_of_the_words_for_the_embeddings_and_equation_3() -> None:
+    def size(module: nn.Module) -> int:
+        return sum(p.numel() for p in module.parameters())
+
+    full, static = build_model(small()), build_model(small(**ROW_7))
+    assert static.queries is None
+    c, q, stages, text_channels = 8, 4, 3, full.text_encoder.channels
+    equation_3 = 4 * (c * c + c)  # W_q, W_k, W_v, W_o
+    projection = 2 * text_channels + text_channels * c + c  # layer norm, linear
+    assert size(static) == size(full) - q * c - stages * equation_3 + projection
+
+
+@pytest.mark.parametrize(
+    "switches",
+    [
+        {"cascade": False},
+        {"adaptive": False},
+        {"dense_from": 1},
+        *({name: True} for name in ("presence_head", "iou_head", "words", "query_mixing")),
+    ],
+    ids=str,
+)
+def test_row_7_refuses_what_needs_contextual_embeddings(switches: dict[str, Any]) -> None:
+    small(**switches)
+    with pytest.raises(ConfigError, match=f"contextual=false.*{next(iter(switches))}"):
+        small(**switches, **ROW_7)
+
+
+def test_row_7_goes_through_a_checkpoint_and_one_without_the_field_has_contextual_embeddings(tmp_path: Path) -> None:
+    for switches in (ROW_7, {}):
+        config = small(**switches)
+        model = build_model(config)
+        path = checkpoint.save(tmp_path / "model.safetensors", model.state_dict(), config)
+        saved = checkpoint.load(path)
+        assert saved.config == config
+        saved.load_into(build_model(saved.config))
+    with safe_open(path, "pt") as file:
+        (key, header), *_ = file.metadata().items()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    old = json.loads(header)
+    assert old["config"].pop("contextual") is True
+    save_file(tensors, path, {key: json.dumps(old)})
+    saved = checkpoint.load(path)
+    assert saved.config == config
+    saved.load_into(build_model(saved.config))
 
 
 MIXING = {f"stages.{name}" for name in ("mix", "mix_norm", "feedforward", "update_norm")}
@@ -304,8 +376,9 @@ def test_counts_that_do_not_fit_are_refused() -> None:
             model.decode(image, model.encode_text(TEXTS[:4]), dense=dense)
 
 
-def test_words_beyond_a_sentences_end_do_not_matter() -> None:
-    model = build_model(small(fusion="queries", words=True)).eval()
+@pytest.mark.parametrize("switches", [{"words": True}, ROW_7, {**ROW_7, "deep_supervision": True, "mask_prompt": True}])
+def test_words_beyond_a_sentences_end_do_not_matter(switches: dict[str, Any]) -> None:
+    model = build_model(small(fusion="queries", **switches)).eval()
     with torch.inference_mode():
         image, text = model.encode_image(images(1).float()), model.encode_text(["dog"])
         other = TextFeatures(torch.where(text.mask[..., None], text.words, 7.0), text.sentence, text.mask)
@@ -315,7 +388,7 @@ def test_words_beyond_a_sentences_end_do_not_matter() -> None:
     assert (before - moved).abs().max() > 1e-6
 
 
-@pytest.mark.parametrize("variant", ["row 5", "neck, everything", "queries, everything, late"])
+@pytest.mark.parametrize("variant", ["row 5", "row 7", "neck, everything", "queries, everything, late"])
 @pytest.mark.parametrize("training", [True, False])
 def test_autocast(variant: str, training: bool) -> None:
     torch.manual_seed(0)
@@ -340,7 +413,7 @@ def test_the_same_seed_builds_the_same_network() -> None:
     assert all(torch.equal(v, states[1][k]) for k, v in states[0].items())
 
 
-@pytest.mark.parametrize("variant", ["row 5", "queries, everything, late"])
+@pytest.mark.parametrize("variant", ["row 5", "row 7", "queries, everything, late"])
 def test_torch_export(variant: str) -> None:
     model = build_model(small(**VARIANTS[variant])).eval()
     inputs = (images(1).float(), model.text_encoder.tokenize(TEXTS[:1]))

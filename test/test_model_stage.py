@@ -146,3 +146,21 @@ def test_every_parameter_learns(switches: dict[str, bool]) -> None:
     after = stage.embed(queries, tokens(memory), tokens(values), text, mask)
     (after.square().sum() + stage.predict(after, values).square().sum()).backward()
     assert unlearned(stage) == set()
+
+
+@pytest.mark.parametrize("pan", [True, False])
+def test_static_words_take_the_place_of_the_queries_in_equation_4(pan: bool) -> None:
+    """Only the words that count; there is no Eq. 3."""
+    stage = randomise(Stage(C, HEADS, contextual=False, pan=pan))
+    assert {name.split(".")[0] for name, _ in stage.named_parameters()} == {"refresh"} | ({"pan"} if pan else set())
+    _, _, previous = inputs(2, 2)
+    text, mask = random(2, WORDS, C, seed=4), torch.tensor([[True] * 4, [True, True, False, False]])
+    current = array(previous)
+    for n in range(2):
+        real = array(text[n][mask[n]])
+        mixed = reference.multi_head(stage.refresh, pixels(previous[n]), real, real)
+        current[n] += mixed.T.reshape(C, HEIGHT, WIDTH)
+    expected = reference.pan(stage.pan, current, array(previous)) if pan else current
+    np.testing.assert_allclose(array(stage.predict(text, previous, mask_NQ=mask)), expected, rtol=1e-8, atol=1e-10)
+    with pytest.raises(ValueError, match=r"no Eq\. 3"):
+        stage.embed(text, tokens(previous), tokens(previous))

@@ -50,7 +50,7 @@ class ImageFeatures(NamedTuple):
 class Prediction(NamedTuple):
     """`logits` (N, 2, h, w) over background and target cover the whole square. `coarse` has a (N, H, W) logit map of
     each stage with deep supervision. `presence`, `iou`: (N,) logits, None without the head. `queries`: (N, Q, C), the
-    final contextual embeddings."""
+    final contextual embeddings, None if there are none."""
 
     logits: Tensor
     coarse: list[Tensor]
@@ -77,6 +77,7 @@ class JMCELN(nn.Module):
         cascade: bool = True,
         pan: bool = True,
         adaptive: bool = True,
+        contextual: bool = True,
         window: int = 13,
         dilations: tuple[int, ...] = (1, 6, 12, 18),
         head_channels: tuple[int, ...] = (512, 256, 128),
@@ -113,14 +114,17 @@ class JMCELN(nn.Module):
                 dense=i >= dense_from,
                 pan=pan,
                 pan_projection=pan_projection,
+                contextual=contextual,
                 words=words,
                 mixing=query_mixing,
             )
             for i in range(stages if cascade else 0)
         )
-        self.queries = nn.Parameter(torch.randn(queries, channels)) if cascade else None  # q^0
-        self.to_words = _projection(text_encoder.channels, channels) if words and cascade else None
-        self.to_query = _projection(text_encoder.sentence_channels, channels) if cascade and not in_neck else None
+        embedded = cascade and contextual
+        self.queries = nn.Parameter(torch.randn(queries, channels)) if embedded else None  # q^0
+        read_words = cascade and (words or not contextual)
+        self.to_words = _projection(text_encoder.channels, channels) if read_words else None
+        self.to_query = _projection(text_encoder.sentence_channels, channels) if embedded and not in_neck else None
         self.coarse = CoarseMask(channels) if deep_supervision and cascade else None
         self.prompt = nn.Parameter(0.02 * torch.randn(channels)) if mask_prompt and self.coarse is not None else None
         self.coarse_residual = coarse_residual
@@ -201,22 +205,28 @@ class JMCELN(nn.Module):
             queries = self.queries.expand(count, -1, -1)
             if self.to_query is not None:
                 queries = queries + self.to_query(text.sentence)[:, None]
-            words = text.words if self.to_words is None else self.to_words(text.words)
-            mask, keys, initial = text.mask, tokens(memory), tokens(current)
-            pixels: Tensor | None = None  # of the F_mt at hand
-            for i, stage in enumerate(cast(list[Stage], self.stages)):
-                if i == self.dense_from:
-                    queries, words, mask, keys = first(queries), first(words), first(mask), first(keys)
-                    initial, current = first(initial), first(current)
-                    pixels = None if pixels is None else first(pixels)
-                if self.coarse is not None and pixels is None:
-                    pixels = self.coarse.pixels(current)
-                queries = stage.embed(queries, keys, tokens(current) if self.adaptive else initial, words, mask)
-                if self.coarse is not None:
-                    coarse.append(self.coarse(queries, pixels))
-                if i >= self.dense_from:
-                    prompt = None if self.prompt is None else coarse[-1].sigmoid()[:, None] * self.prompt[:, None, None]
-                    current, pixels = stage.predict(queries, repeat(current, queries.shape[0]), prompt), None
+        words = text.words if self.to_words is None else self.to_words(text.words)
+        mask, keys, initial = text.mask, tokens(memory), tokens(current)
+        pixels: Tensor | None = None  # of the F_mt at hand
+        for i, stage in enumerate(cast(list[Stage], self.stages)):
+            if i == self.dense_from:
+                queries = None if queries is None else first(queries)
+                words, mask, keys, initial, current = (first(x) for x in (words, mask, keys, initial, current))
+                pixels = None if pixels is None else first(pixels)
+            if queries is not None:
+                values = tokens(current) if self.adaptive else initial
+                queries = stage.embed(queries, keys, values, words, mask)
+            if self.coarse is not None:
+                pixels = self.coarse.pixels(current) if pixels is None else pixels
+                coarse.append(self.coarse(_mean(words, mask) if queries is None else queries, pixels))
+            if i >= self.dense_from:
+                prompt = None if self.prompt is None else coarse[-1].sigmoid()[:, None] * self.prompt[:, None, None]
+                previous = repeat(current, words.shape[0])
+                if queries is None:
+                    current = stage.predict(words, previous, prompt, mask)
+                else:
+                    current = stage.predict(queries, previous, prompt)
+                pixels = None
         current = repeat(first(current), image.batch * (dense or repeats))
 
         logits = self.head(current, image.fine)
@@ -255,6 +265,12 @@ def _projection(in_channels: int, channels: int) -> nn.Sequential:
     return nn.Sequential(nn.LayerNorm(in_channels), nn.Linear(in_channels, channels))
 
 
+def _mean(words_NLC: Tensor, mask_NL: Tensor) -> Tensor:
+    """(N, L, C) -> (N, 1, C): over the words that count."""
+    weight = mask_NL[..., None].to(words_NLC.dtype)
+    return (words_NLC * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp_min(1)
+
+
 # the fields of ModelConfig that JMCELN takes as they are
 _SAME = (
     "channels",
@@ -267,6 +283,7 @@ _SAME = (
     "cascade",
     "pan",
     "adaptive",
+    "contextual",
     "window",
     "dilations",
     "head_channels",

@@ -20,6 +20,7 @@ class Stage(nn.Module):
     """q' = MHA(q, F_m, F_mt) + q (Eq. 3);  F' = MHA(F_mt, q', q') + F_mt (Eq. 4);  F_mt' = PAN(F', F_mt).
 
     `dense=False` leaves Eq. 4 and PAN out: only the queries change. `pan=False` leaves PAN out (Table 2, row 4).
+    `contextual=False` leaves Eq. 3 out: Eq. 4 reads the sentence's words in the place of the queries.
     Beyond the paper: `words` lets the queries read the sentence's words first; `mixing` adds self-attention among the
     queries and a feed-forward layer; both with layer norm before them and a residual.
     """
@@ -32,11 +33,12 @@ class Stage(nn.Module):
         dense: bool = True,
         pan: bool = True,
         pan_projection: bool = False,
+        contextual: bool = True,
         words: bool = False,
         mixing: bool = False,
     ) -> None:
         super().__init__()
-        self.update = MultiHeadAttention(channels, heads)
+        self.update = MultiHeadAttention(channels, heads) if contextual else None
         self.refresh = MultiHeadAttention(channels, heads) if dense else None
         self.pan = PAN(channels, projection=pan_projection) if dense and pan else None
         self.read_words = MultiHeadAttention(channels, heads) if words else None
@@ -66,6 +68,8 @@ class Stage(nn.Module):
     ) -> Tensor:
         """Eq. 3. `memory` F_m and `values` F_mt are (B, HW, C) or (N, HW, C) tokens; B divides N, and the sentences of
         an image stand together. Returns (N, Q, C)."""
+        if self.update is None:
+            raise ValueError("this stage has no Eq. 3: give the words to predict")
         if self.read_words is not None and self.read_norm is not None:
             if words_NLC is None:
                 raise ValueError("this stage reads words: give it words_NLC and word_mask_NL")
@@ -80,15 +84,21 @@ class Stage(nn.Module):
         queries_NQC = queries_NQC + attended.reshape(queries_NQC.shape)
         return queries_NQC if self.feedforward is None else queries_NQC + self.feedforward(queries_NQC)
 
-    def predict(self, queries_NQC: Tensor, previous_NCHW: Tensor, prompt_NCHW: Tensor | None = None) -> Tensor:
+    def predict(
+        self,
+        queries_NQC: Tensor,
+        previous_NCHW: Tensor,
+        prompt_NCHW: Tensor | None = None,
+        mask_NQ: Tensor | None = None,
+    ) -> Tensor:
         """Eq. 4 and PAN: the mask features of this stage (N, C, H, W) from those of the previous one.
 
         `prompt_NCHW` (beyond the paper) is added to the F_mt of Eq. 4, both as its query and as its residual; PAN gates
-        with and adds the F_mt without it.
+        with and adds the F_mt without it. `mask_NQ` (bool) says which of the queries count, where these are words.
         """
         if self.refresh is None:
             return previous_NCHW
         read = previous_NCHW if prompt_NCHW is None else previous_NCHW + prompt_NCHW
-        attended = self.refresh(tokens(read), queries_NQC, queries_NQC)
+        attended = self.refresh(tokens(read), queries_NQC, queries_NQC, mask_NQ)
         current = read + attended.transpose(1, 2).reshape(previous_NCHW.shape)
         return current if self.pan is None else self.pan(current, previous_NCHW)
