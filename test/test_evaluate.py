@@ -8,12 +8,14 @@ import json
 import cv2
 import numpy as np
 import pytest
+import refer_miniature
 import torch
 
 from jmceln_core import checkpoint
 from jmceln_core import evaluate as command
 from jmceln_core.config import DecisionConfig, ImageEncoderConfig, ModelConfig, TextEncoderConfig
 from jmceln_core.data.grounding import DataError, Expression, GroundingData, Instance, Picture, read_coco
+from jmceln_core.data.readers import read
 from jmceln_core.evaluation import baselines, report
 from jmceln_core.evaluation.protocol import named
 from jmceln_core.evaluation.run import Record, evaluate, subset
@@ -634,6 +636,38 @@ def test_a_checkpoint_of_a_tiny_network_from_file_to_table(root, tmp_path, capsy
     assert summary["side"] == {"original": None, "input": 64}[size]
     assert "| tiny | 4 | 2 |" in capsys.readouterr().out
     assert "data:image/jpeg" in (output / "gallery.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("dataset", "split", "options"),
+    [("refcoco", "testA", ()), ("refcocog", "val", ("--data.split_by", "google")), ("grefcoco", "val", ())],
+)
+def test_refers_data_sets_from_their_files_to_the_table(tmp_path, capsys, tiny_checkpoint, dataset, split, options):
+    """Every sentence of the split once, in the layout REFER and gRefCOCO publish; gRefCOCO has no-target ones."""
+    root = refer_miniature.build(tmp_path / "refer")
+    output = tmp_path / "results"
+    arguments = [str(tiny_checkpoint), "--data.root", str(root), "--data.dataset", dataset, "--split", split, *options]
+    arguments += ["--output", str(output), "--device", "cpu", "--draws", "50", "--gallery", "2"]
+    assert command.main(arguments) == 2  # not the published counts
+    assert "data.subset" in capsys.readouterr().err
+    assert command.main([*arguments, "--data.subset", "true"]) == 0
+    records = report.read_records(output / "records.jsonl")
+    data = read(dataset, root, split, split_by=options[1] if options else "", subset=True)
+    assert sorted((r.picture, r.targets, r.text) for r in records) == sorted(
+        (e.picture_id, e.targets, e.text) for e in data.expressions
+    )
+    summary = json.loads((output / "metrics.json").read_text())
+    single = [record for record in records if len(record.targets) == 1]
+    assert summary["sentences"] == len(single) > 0
+    assert sum(part["sentences"] for part in summary["by_length"].values()) == len(single)
+    assert ("gres" in summary) == (dataset == "grefcoco")
+    if dataset == "grefcoco":
+        assert summary["gres"]["sentences"] == len(records)
+        assert summary["gres"]["absent"] > 0
+        assert summary["plural"]["sentences"] > 0
+    # The trivial answer that is told the class knows REFER's category names.
+    assert summary["trivial"]["all of the right class"]["sentences"] == len(single)
+    assert f"(dataset {dataset}" in capsys.readouterr().out
 
 
 def test_the_same_seed_gives_the_same_numbers(data):
