@@ -57,7 +57,7 @@ class Counts(NamedTuple):
 # sentences: val and tests as in the field's tables (Ref-L4's README has their sums: 21,586, 21,373, 14,498); RefCOCO's
 # train as on FlagEval's page about it; RefCOCO+'s train and RefCOCOg google's by the totals in
 # https://www.codesota.com/browse/3/vision-language-models/356: 141,564 (less val and tests) and 85,474. Both divisions
-# of RefCOCOg have 95,010 sentences (https://github.com/luogen1996/MCN/issues/7): umd's train, google's val are the rest.
+# of RefCOCOg have 95,010 sentences (https://github.com/luogen1996/MCN/issues/7): the rest is umd's train, google's val.
 PUBLISHED: dict[tuple[str, str], dict[str, Counts]] = {
     ("refcoco", "unc"): {
         "train": Counts(42404, 16994, 120624),
@@ -305,42 +305,38 @@ def _pictures(source: Archive, wanted: Collection[int]) -> dict[int, Picture]:
     """The wanted pictures with their annotations. Raises DataError naming the file and what it lacks."""
     path = source.instances_path
 
-    def keep(annotation: dict[str, Any]) -> dict[str, Any] | None:
-        # Polygons as lists of Python floats would take gigabytes until the whole file is read.
+    def keep(annotation: dict[str, Any]) -> tuple[Any, ...] | None:
+        # Until all is read, polygons as lists of Python floats would take gigabytes; and the sizes may come last.
         if annotation["image_id"] not in wanted:
             return None
         outline = annotation["segmentation"]
         if isinstance(outline, list):
-            annotation["segmentation"] = [array("d", polygon) for polygon in outline]
-        return annotation
+            outline = [array("d", polygon) for polygon in outline]
+        crowd = bool(annotation.get("iscrowd", 0))
+        return annotation["id"], annotation["image_id"], annotation["category_id"], annotation["bbox"], crowd, outline
 
-    content = _load(path, keep)
     try:
+        content = _load(path, keep)
         names = {c["id"]: c["name"] for c in content["categories"]}
-        own: dict[int, list[Instance]] = {k: [] for k in wanted}
-        images = {i["id"]: i for i in content["images"] if i["id"] in own}
-        if len(images) < len(own):
-            lacking = sorted(own.keys() - images.keys())
-            raise DataError(f"{path}: {len(lacking)} pictures are not in it ({_few(lacking)}); {source.home}")
-        for a in content["annotations"]:
-            if a is not None:
-                image = images[a["image_id"]]
-                x, y, w, h = a["bbox"]
-                own[image["id"]].append(
-                    Instance(
-                        a["id"],
-                        names[a["category_id"]],
-                        _packed(a["segmentation"], image["height"], image["width"]),
-                        (x, y, w, h),
-                        bool(a.get("iscrowd", 0)),
-                    )
-                )
-        return {
+        images = {i["id"]: i for i in content["images"] if i["id"] in wanted}
+        own: dict[int, list[Instance]] = {k: [] for k in images}
+        annotations = content["annotations"][::-1]
+        del content
+        while annotations:  # in file order, each one's memory given back at once
+            if (kept := annotations.pop()) is not None:
+                number, image_id, category, (x, y, w, h), crowd, outline = kept
+                if image_id in images:
+                    packed = _packed(outline, images[image_id]["height"], images[image_id]["width"])
+                    own[image_id].append(Instance(number, names[category], packed, (x, y, w, h), crowd))
+        pictures = {
             k: Picture(k, source.root / PICTURES / i["file_name"], i["height"], i["width"], tuple(own[k]))
             for k, i in images.items()
         }
     except (KeyError, TypeError, ValueError) as error:
         raise _not_coco(source, error) from None
+    if lacking := sorted(set(wanted) - pictures.keys()):
+        raise DataError(f"{path}: {len(lacking):,} pictures are not in it ({_few(lacking)}); {source.home}")
+    return pictures
 
 
 def _not_coco(source: Archive, error: Exception) -> DataError:
@@ -374,11 +370,11 @@ def _load(path: Path, annotation: Callable[[dict[str, Any]], Any]) -> Any:
         return annotation(entry) if "segmentation" in entry and "image_id" in entry else entry
 
     try:
-        return json.loads(path.read_bytes(), object_hook=found)
+        return json.loads(path.read_text("utf-8"), object_hook=found)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}; it comes with the data set's sentences (docs/data.md)") from None
-    except (ValueError, TypeError) as error:  # TypeError: an outline of something else than numbers
-        raise DataError(f"{path}: not valid json of annotations ({error}); fetch it again") from None
+    except ValueError as error:
+        raise DataError(f"{path}: not valid json ({error}); fetch it again") from None
 
 
 def _few(names: Collection[Any]) -> str:
