@@ -264,7 +264,7 @@ def _plain(shard: Shard) -> dict[str, Any]:
         "numbers": shard.numbers.tolist(),
         "ends": shard.ends.tolist(),
         "things": shard.things.tolist(),
-        "written": "".join("01"[w] for w in shard.written),
+        "written": "".join("01"[w] for w in shard.written.tolist()),
     }
 
 
@@ -336,7 +336,8 @@ def read_records(location: str, shard: Shard, numbers: Collection[int]) -> dict[
     if (file.bytes, file.sha256) != (shard.bytes, shard.sha256) or records.keys() != set(numbers):
         raise DataError(
             f"{place}: not the file that was written: {file.bytes} bytes, SHA-256 {file.sha256[:12]}..., "
-            f"{len(records)} of {len(wanted)} records; the index says {shard.bytes} bytes, {shard.sha256[:12]}...; {REMEDY}"
+            f"{len(records)} of {len(wanted)} records; in the index {shard.bytes} bytes, {shard.sha256[:12]}...; "
+            + REMEDY
         )
     return records
 
@@ -359,8 +360,8 @@ class ShardStream(IterableDataset[list[Batch]]):
 
     location: a folder, or a URL that WebDataset opens (http, https, pipe, ...), to which a file's name is appended or
     in which {} stands for it. `images` pictures with `sentences` sentences each make a step, over all `world` processes
-    together; process `rank` works its share off in `parts`. Under a DataLoader (batch_size=None) its workers'
-    steps interleave in the order of the steps.
+    together; process `rank` works its share off in `parts`. Under a DataLoader (batch_size=None) the steps come in
+    their order whatever the number of workers.
 
     An epoch: the shards in random order, cut into blocks of so many shards that they hold `shuffle / LANES` pictures;
     the groups of a block's pictures are shuffled among themselves. All blocks' groups, one after the other, less the
@@ -415,8 +416,8 @@ class ShardStream(IterableDataset[list[Batch]]):
             made = self.about["data"].get(name, wanted)
             if made != wanted:
                 raise DataError(
-                    f"{self.location}: written with data.{name}={made}, the configuration says {wanted}; sentences come "
-                    "from the shards: write them again, or change the configuration"
+                    f"{self.location}: written with data.{name}={made}, the configuration says {wanted}; sentences are "
+                    "those of the shards: write them again, or change the configuration"
                 )
         for shard in self.shards:
             path = Path(_place(self.location, shard.file))
