@@ -123,16 +123,16 @@ def markdown(found: dict[str, Any]) -> str:
             start = f"| {report.cell_text(row)} | {part['sentences']} | {part['pictures']} "
             lines.extend(f"{start}| {metric} | {_cells(values)} |" for metric, values in part["metrics"].items())
 
-    section(report.MAIN, "sentences", [("all", found)])
+    section(report.MAIN, "part", [("all", found)])
     for name in report.BREAKDOWNS:
         rows = found.get(f"by_{name}", {})
         if len(rows) > 1:
             section(f"By {name}", name, list(rows.items()))
     for part, heading in report.APART.items():
         if part in found:
-            section(heading, "sentences", [("all", found[part])])
+            section(heading, "part", [("all", found[part])])
     if "gres" in found:
-        section(report.gres_heading(found["absent"]), "sentences", [("all", found["gres"])])
+        section(report.gres_heading(found["absent"]), "part", [("all", found["gres"])])
     return "\n".join(lines) + "\n"
 
 
