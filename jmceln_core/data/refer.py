@@ -33,8 +33,8 @@ PICTURES_HOME = (
     "COCO's train2014 pictures are at https://cocodataset.org/#download "
     f"(http://images.cocodataset.org/zips/train2014.zip); unpack them to ROOT/{PICTURES}"
 )
-REFER_HOME = "https://github.com/lichengunc/refer links the archive"
-GREFCOCO_HOME = "https://github.com/henghuiding/gRefCOCO links the files"
+REFER_HOME = "https://github.com/lichengunc/refer"
+GREFCOCO_HOME = "https://github.com/henghuiding/gRefCOCO"
 
 # The usual division into splits first.
 DIVISIONS: dict[str, tuple[str, ...]] = {
@@ -48,9 +48,9 @@ DIVISIONS: dict[str, tuple[str, ...]] = {
 class Counts(NamedTuple):
     """How much a split holds: things (or sets of things) referred to, pictures, sentences; None: not published."""
 
-    refs: int | None
-    images: int | None
-    sentences: int | None
+    refs: int | None = None
+    images: int | None = None
+    sentences: int | None = None
 
 
 # refs, images: the table of TensorFlow Datasets' ref_coco (https://www.tensorflow.org/datasets/catalog/ref_coco).
@@ -86,7 +86,7 @@ PUBLISHED: dict[tuple[str, str], dict[str, Counts]] = {
         "val": Counts(5000, 4650, 9536),
     },
     # No source was found that counts gRefCOCO split by split: see TOTALS.
-    ("grefcoco", "unc"): dict.fromkeys(("train", "val", "testA", "testB"), Counts(None, None, None)),
+    ("grefcoco", "unc"): dict.fromkeys(("train", "val", "testA", "testB"), Counts()),
 }
 # Sentences of all splits together: the released file (henghuiding/gRefCOCO, issue 6) and the whole of the paper.
 TOTALS: dict[tuple[str, str], tuple[int, ...]] = {("grefcoco", "unc"): (259859, 278232)}
@@ -127,15 +127,15 @@ class Archive(NamedTuple):
     def home(self) -> str:
         """Where its two files are published, in words."""
         if self.dataset == "grefcoco":
-            return f"{GREFCOCO_HOME}; they belong in ROOT/grefcoco"
-        return f"{REFER_HOME} {self.dataset}.zip; it unpacks to ROOT/{self.dataset}"
+            return f"{GREFCOCO_HOME} links the files; they belong in ROOT/grefcoco"
+        return f"{REFER_HOME} links {self.dataset}.zip; it unpacks to ROOT/{self.dataset}"
 
     def refs(self) -> dict[str, list[Ref]]:
         """Its refs, split by split. Raises DataError naming the file if it is missing or is something else."""
         path = self.refs_path
         if not path.is_file():
             raise DataError(f"{path}: no such file; {self.home}")
-        raw = load_plain(path) if path.suffix == ".p" else _load(path, lambda entry: entry)
+        raw = load_plain(path) if path.suffix == ".p" else _load(self, path, lambda entry: entry)
         splits: dict[str, list[Ref]] = defaultdict(list)
         try:
             for entry in raw:
@@ -171,22 +171,23 @@ def count(refs: Collection[Ref]) -> Counts:
     return Counts(len(refs), len({r.image_id for r in refs}), sum(len(r.sentences) for r in refs))
 
 
-def differences(source: Archive, splits: Mapping[str, Collection[Ref]], split: str) -> list[str]:
-    """In which published counts a split of the file differs, in words; empty if in none."""
-    expected = PUBLISHED[source.dataset, source.split_by].get(split)
-    if expected is None:
-        return []
-    found = count(splits.get(split, ()))
-    told = [
-        f"{there:,} {name} instead of {published:,}"
-        for name, there, published in zip(Counts._fields, found, expected, strict=True)
-        if published is not None and there != published
+def differences(source: Archive, split: str, refs: Collection[Ref]) -> list[str]:
+    """In which published counts of the split these refs differ, in words; empty if in none."""
+    expected = PUBLISHED[source.dataset, source.split_by].get(split, Counts())
+    return [
+        f"{found:,} {name} instead of {published:,}"
+        for name, found, published in zip(Counts._fields, count(refs), expected, strict=True)
+        if published is not None and found != published
     ]
+
+
+def total_difference(source: Archive, splits: Mapping[str, Collection[Ref]]) -> list[str]:
+    """The same for all splits together, where nothing else is published."""
     totals = TOTALS.get((source.dataset, source.split_by))
-    whole = sum(count(refs).sentences or 0 for refs in splits.values())
-    if totals and whole not in totals:
-        told.append(f"{whole:,} sentences in all splits instead of {' or '.join(f'{t:,}' for t in totals)}")
-    return told
+    found = sum(len(r.sentences) for refs in splits.values() for r in refs)
+    if not totals or found in totals:
+        return []
+    return [f"{found:,} sentences in all instead of {' or '.join(f'{t:,}' for t in totals)}"]
 
 
 def read_refer(
@@ -203,9 +204,9 @@ def read_refer(
     source = archive(root, dataset, split_by)
     splits = source.refs()
     refs = _split(source, splits, split)
-    if not subset and (told := differences(source, splits, split)):
+    if not subset and (told := differences(source, split, refs) + total_difference(source, splits)):
         raise DataError(
-            f"{source.refs_path}: its {split} split has {', '.join(told)}. Fetch it again: {source.home}. "
+            f"{source.refs_path}, split {split}: {', '.join(told)}. Fetch it again: {source.home}. "
             "If a part is meant, set data.subset to true: nothing is counted then"
         )
     pictures = _pictures(source, {r.image_id for r in refs})
@@ -242,7 +243,7 @@ def held_out(sources: Iterable[Archive]) -> dict[int, str]:
 def picture_names(source: Archive) -> dict[int, str]:
     """The file names of all pictures that have annotations in the archive, by COCO's image id."""
     try:
-        return {i["id"]: i["file_name"] for i in _load(source.instances_path, lambda _: None)["images"]}
+        return {i["id"]: i["file_name"] for i in _load(source, source.instances_path, lambda _: None)["images"]}
     except (KeyError, TypeError) as error:
         raise _not_coco(source, error) from None
 
@@ -316,7 +317,7 @@ def _pictures(source: Archive, wanted: Collection[int]) -> dict[int, Picture]:
         return annotation["id"], annotation["image_id"], annotation["category_id"], annotation["bbox"], crowd, outline
 
     try:
-        content = _load(path, keep)
+        content = _load(source, path, keep)
         names = {c["id"]: c["name"] for c in content["categories"]}
         images = {i["id"]: i for i in content["images"] if i["id"] in wanted}
         own: dict[int, list[Instance]] = {k: [] for k in images}
@@ -363,7 +364,7 @@ def _packed(outline: Any, height: int, width: int) -> Any:
     return {"size": rle["size"], "counts": rle["counts"].decode("ascii")}
 
 
-def _load(path: Path, annotation: Callable[[dict[str, Any]], Any]) -> Any:
+def _load(source: Archive, path: Path, annotation: Callable[[dict[str, Any]], Any]) -> Any:
     """A json file, its annotations replaced by what the function makes of each as soon as it is read."""
 
     def found(entry: dict[str, Any]) -> Any:
@@ -372,9 +373,9 @@ def _load(path: Path, annotation: Callable[[dict[str, Any]], Any]) -> Any:
     try:
         return json.loads(path.read_text("utf-8"), object_hook=found)
     except OSError as error:
-        raise DataError(f"{path}: {error.strerror}; it comes with the data set's sentences (docs/data.md)") from None
+        raise DataError(f"{path}: {error.strerror}; {source.home}") from None
     except ValueError as error:
-        raise DataError(f"{path}: not valid json ({error}); fetch it again") from None
+        raise DataError(f"{path}: not valid json ({error}); fetch it again: {source.home}") from None
 
 
 def _few(names: Collection[Any]) -> str:
