@@ -462,36 +462,55 @@ def test_shards_with_other_made_sentences_than_configured_are_refused(data: Grou
 # --- from elsewhere ---
 
 
+class Server(NamedTuple):
+    url: str
+    cut: set[str]  # paths whose next answer breaks off
+
+
 @pytest.fixture
-def server(shards: Path) -> Iterator[str]:
-    class Quiet(http.server.SimpleHTTPRequestHandler):
+def server(shards: Path) -> Iterator[Server]:
+    cut: set[str] = set()
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *_: object) -> None:
             pass
 
-    serving = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(shards)))
+        def copyfile(self, source: Any, outputfile: Any) -> None:
+            whole = source.read()
+            outputfile.write(whole[:9000] if self.path in cut else whole)
+            cut.discard(self.path)
+
+    serving = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(shards)))
     thread = threading.Thread(target=serving.serve_forever)
     thread.start()
-    yield f"http://127.0.0.1:{serving.server_port}"
+    yield Server(f"http://127.0.0.1:{serving.server_port}", cut)
     serving.shutdown()
     thread.join()
     serving.server_close()
 
 
-def test_a_url_gives_what_the_folder_gives(shards: Path, server: str) -> None:
+def test_a_url_gives_what_the_folder_gives(shards: Path, server: Server) -> None:
     expected = take(stream(shards), 5)
-    assert equal(take(stream(server), 5), expected)
-    assert equal(take(stream(server + "/"), 5), expected)
+    assert equal(take(stream(server.url), 5), expected)
+    assert equal(take(stream(server.url + "/"), 5), expected)
     assert equal(take(stream(f"pipe:cat '{shards}/{{}}'"), 5), expected)
 
 
-def test_what_a_url_does_not_have_is_named(shards: Path, server: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=rf"{server}/nothing/index\.jsonl: .*write the shards again"):
-        stream(f"{server}/nothing")
-    steps = stream(server)
+def test_a_transfer_that_breaks_off_is_made_again(shards: Path, server: Server) -> None:
+    steps = stream(server.url)
+    server.cut.update(f"/{shard.file}" for shard in steps.shards)
+    assert equal(take(steps, 2), take(stream(shards), 2))
+    assert len(server.cut) < len(steps.shards)
+
+
+def test_what_a_url_does_not_have_is_named(shards: Path, server: Server, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=rf"{server.url}/nothing/index\.jsonl: .*write the shards again"):
+        stream(f"{server.url}/nothing")
+    steps = stream(server.url)
     one = shards / "shard-000001.tar"
     moved = one.rename(tmp_path / one.name)
     try:
-        with pytest.raises(DataError, match=rf"{server}/shard-000001\.tar: "):
+        with pytest.raises(DataError, match=rf"{server.url}/shard-000001\.tar: "):
             take(steps, steps.steps_per_epoch)
     finally:
         moved.rename(one)
@@ -528,5 +547,7 @@ def test_the_command_writes_what_a_stream_reads(tmp_path: Path, capsys: pytest.C
     assert about["pictures"] == 6
     assert about["data"] | {"generated": 1, "dataset": "coco", "sources": ["mine/train"]} == about["data"]
     take(stream(tmp_path / "out", builder=build(generated=1), images=2), 3)
+    assert main([*arguments[:-1], "0"]) == 2
+    assert "at least 1" in capsys.readouterr().err
     assert main(arguments) == 2
     assert "not empty" in capsys.readouterr().err

@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
             data,
             out,
             description={name: about[name] for name in DESCRIBED} | {"seed": config.optim.seed},
-            pictures_per_shard=pictures_per_shard or PICTURES,
+            pictures_per_shard=PICTURES if pictures_per_shard is None else pictures_per_shard,
         )
     except (ConfigError, DataError) as error:
         print(error, file=sys.stderr)

@@ -489,8 +489,16 @@ class ShardStream(IterableDataset[list[Batch]]):
         members: dict[int, dict[str, bytes]] = {}
         for shard in shards:
             if wanted := [n for n in shard.numbers.tolist() if n in needed]:
-                members |= read_records(self.location, shard, wanted)
+                members |= self._read(shard, wanted)
         return _Block(inside, kept, {n: (source[n].file, members[n]) for n in members})
+
+    def _read(self, shard: Shard, numbers: list[int]) -> dict[int, dict[str, bytes]]:
+        try:
+            return read_records(self.location, shard, numbers)
+        except DataError:
+            if Path(self.location).is_dir():
+                raise
+            return read_records(self.location, shard, numbers)  # a transfer that broke off is made once more
 
     def _sample(self, epoch: int, place: int, block: _Block, skipped: list[str]) -> Sample:
         """The sample of the group at a place, or of another one of the block if its picture cannot be read."""
