@@ -114,6 +114,7 @@ class AveragedWeights:
             _copy(own, parameters)
             yield
         finally:
+            _reshard(model)
             _copy(trained, parameters)
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -131,6 +132,7 @@ class AveragedWeights:
         self.steps = int(state["steps"])
 
     def _pairs(self, model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+        _reshard(model)
         parameters = learning(model)
         return list(self.weights.values()), [parameters[name] for name in self.weights]
 
@@ -139,3 +141,12 @@ class AveragedWeights:
 def _copy(values: list[Tensor], into: list[Tensor]) -> None:
     for value, x in zip(values, into, strict=True):
         x.copy_(value)
+
+
+def _reshard(model: nn.Module) -> None:
+    """FSDP keeps whole copies of some parameters after a forward pass without a backward one, and would go on with them
+    whatever the shards have become."""
+    for module in model.modules():
+        reshard = getattr(module, "reshard", None)
+        if reshard is not None:
+            reshard()
