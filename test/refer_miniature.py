@@ -39,7 +39,8 @@ def build(root: Path, *, pictures: int = 12, seed: int = 0, side: tuple[int, int
     rng = np.random.default_rng(seed)
     folder = root / PICTURES
     folder.mkdir(parents=True, exist_ok=True)
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for number in range(pictures):
         image_id = 1000 + 37 * number
         width, height = (int(rng.integers(side[0], side[1] + 1)) for _ in range(2))

@@ -23,14 +23,10 @@ class _Encode:
         return text.encode("latin-1")
 
 
-# The containers that no opcode of the old protocols makes; Python 2 called the module __builtin__.
+# What no opcode of the old protocols makes; Python 2 called the module __builtin__.
 _PLAIN: dict[tuple[str, str], Any] = {
-    ("builtins", "set"): set,
-    ("builtins", "frozenset"): frozenset,
-    ("__builtin__", "set"): set,
-    ("__builtin__", "frozenset"): frozenset,
-    ("_codecs", "encode"): _Encode(),
-}
+    (module, kind.__name__): kind for module in ("builtins", "__builtin__") for kind in (set, frozenset, bytes)
+} | {("_codecs", "encode"): _Encode()}
 
 
 class _Unpickler(pickle.Unpickler):
