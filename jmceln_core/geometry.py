@@ -70,11 +70,11 @@ class Letterbox:
                 f"expected a ({self.height}, {self.width}, 3) uint8 picture, not {rgb.shape} {rgb.dtype}: "
                 "make a Letterbox for this picture's own size"
             )
-        square = np.empty((self.size, self.size, 3), np.uint8)
-        square[:] = PAD_COLOUR
         method = cv2.INTER_AREA if self.scale < 1 else cv2.INTER_LINEAR
-        square[self._window] = cv2.resize(np.ascontiguousarray(rgb), self.content, interpolation=method)
-        return square
+        content = cv2.resize(np.ascontiguousarray(rgb), self.content, interpolation=method)
+        (left, top), (width, height) = self.pad, self.content
+        right, bottom = self.size - left - width, self.size - top - height
+        return cv2.copyMakeBorder(content, top, bottom, left, right, cv2.BORDER_CONSTANT, value=PAD_COLOUR)
 
     def mask(self, mask: np.ndarray) -> np.ndarray:
         """(H, W) bool -> (size, size) bool; the padding is false.

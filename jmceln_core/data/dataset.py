@@ -217,15 +217,16 @@ def collate(samples: Sequence[Sample], skipped: Sequence[str] = ()) -> Batch:
         return torch.from_numpy(np.ascontiguousarray(np.stack(arrays)))
 
     def padded(name: str, axis: int) -> Tensor:
-        arrays = []
-        for array in (getattr(s, name) for s in samples):
-            widths = [(0, 0)] * array.ndim
-            widths[axis] = (0, count - array.shape[axis])
-            arrays.append(np.pad(array, widths))
-        return stack(arrays)
+        arrays = [getattr(s, name) for s in samples]
+        shape = list(arrays[0].shape)
+        shape[axis] = count
+        whole = np.zeros((len(arrays), *shape), arrays[0].dtype)
+        for row, array in zip(whole, arrays, strict=True):
+            row[tuple(map(slice, array.shape))] = array
+        return torch.from_numpy(whole)
 
     return Batch(
-        stack([s.image for s in samples]).permute(0, 3, 1, 2).contiguous(),
+        stack([np.stack(cv2.split(s.image)) for s in samples]),
         tuple(torch.stack(maps) for maps in zip(*(s.trunk for s in samples), strict=True)),
         [text for s in samples for text in s.texts],
         stack([s.truth for s in samples]),

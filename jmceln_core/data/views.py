@@ -82,16 +82,20 @@ class View:
         if (self.gain, self.gamma) != (1.0, 1.0):
             table = 255 * np.clip(self.gain * (np.arange(256) / 255) ** self.gamma, 0, 1)
             rgb = cv2.LUT(np.ascontiguousarray(rgb), table.round().astype(np.uint8))
-        left, top, right, bottom = self._padding
-        framed = cv2.copyMakeBorder(
-            np.ascontiguousarray(rgb), top, bottom, left, right, cv2.BORDER_CONSTANT, value=PAD_COLOUR
-        )
-        return self.letterbox(picture, size).image(framed)
+        if any(self._padding):
+            left, top, right, bottom = self._padding
+            rgb = cv2.copyMakeBorder(
+                np.ascontiguousarray(rgb), top, bottom, left, right, cv2.BORDER_CONSTANT, value=PAD_COLOUR
+            )
+        return self.letterbox(picture, size).image(rgb)
 
     def mask(self, picture: Picture, mask: np.ndarray, size: int) -> np.ndarray:
         """(H, W) bool mask -> (size, size) bool, in step with `image`."""
-        left, top, right, bottom = self._padding
-        return self.letterbox(picture, size).mask(np.pad(self._cut(mask), ((top, bottom), (left, right))))
+        mask = self._cut(mask)
+        if any(self._padding):
+            left, top, right, bottom = self._padding
+            mask = np.pad(mask, ((top, bottom), (left, right)))
+        return self.letterbox(picture, size).mask(mask)
 
     @property
     def _padding(self) -> tuple[int, ...]:
