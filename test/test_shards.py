@@ -70,7 +70,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> GroundingData:
 @pytest.fixture(scope="module")
 def shards(data: GroundingData, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shards") / "written"
-    write_shards(data, folder, description={"dataset": "drawn"}, pictures_per_shard=4)
+    write_shards(data, folder, description={"dataset": "coco"}, pictures_per_shard=4)
     return folder
 
 
@@ -123,7 +123,7 @@ def equal(one: list[list[Batch]], two: list[list[Batch]]) -> bool:
 def test_equal_data_give_equal_bytes_which_plain_webdataset_reads(
     data: GroundingData, shards: Path, tmp_path: Path
 ) -> None:
-    write_shards(data, tmp_path / "again", description={"dataset": "drawn"}, pictures_per_shard=4)
+    write_shards(data, tmp_path / "again", description={"dataset": "coco"}, pictures_per_shard=4)
     names = sorted(p.name for p in shards.iterdir())
     assert names == ["index.jsonl", *(f"shard-{n:06d}.tar" for n in range(6))]
     assert all((shards / n).read_bytes() == (tmp_path / "again" / n).read_bytes() for n in names)
@@ -140,7 +140,7 @@ def test_equal_data_give_equal_bytes_which_plain_webdataset_reads(
 
 def test_the_index_says_what_is_there(data: GroundingData, shards: Path) -> None:
     about, listed = read_index(str(shards))
-    assert about["data"] == {"dataset": "drawn"}
+    assert about["data"] == {"dataset": "coco"}
     assert (about["pictures"], about["sentences"], about["left_out"]) == (PICTURES, len(data.expressions), 0)
     assert [len(s.numbers) for s in listed] == [4, 4, 4, 4, 4, 3]
     by_picture = data.by_picture()
@@ -373,9 +373,9 @@ def test_a_picture_that_cannot_be_decoded_is_replaced_and_named(shards: Path, mo
             raise DataError(f"{picture.path}: not a readable image")
         return load(picture)
 
-    sound = take(stream(shards), 6)
+    sound = take(stream(shards), 12)
     monkeypatch.setattr(Picture, "load", broken)
-    found = take(stream(shards), 6)
+    found = take(stream(shards), 12)
     skipped = [text for step in found for part in step for text in part.skipped]
     assert len(skipped) >= 1
     assert all("some.name_104" in text and "shard-00" in text for text in skipped)
@@ -452,11 +452,14 @@ def test_too_few_groups_and_uneven_shares_are_refused(shards: Path) -> None:
         stream(shards, images=6, world=4)
 
 
-def test_shards_with_other_made_sentences_than_configured_are_refused(data: GroundingData, tmp_path: Path) -> None:
-    write_shards(data, tmp_path / "out", description={"generated": 8})
-    stream(tmp_path / "out", builder=build(generated=8))
+def test_shards_of_other_data_than_configured_are_refused(data: GroundingData, tmp_path: Path) -> None:
+    about = {"generated": 8, "sources": ["a/train"], "seed": 3}
+    write_shards(data, tmp_path / "out", description=about)
+    stream(tmp_path / "out", builder=build(generated=8, sources=("a/train",)))
     with pytest.raises(DataError, match=r"generated=8.*says 0"):
-        stream(tmp_path / "out")
+        stream(tmp_path / "out", builder=build(sources=("a/train",)))
+    with pytest.raises(DataError, match=r"sources=\['a/train'\].*says \['b/train'\]"):
+        stream(tmp_path / "out", builder=build(generated=8, sources=("b/train",)))
 
 
 # --- from elsewhere ---
@@ -546,7 +549,10 @@ def test_the_command_writes_what_a_stream_reads(tmp_path: Path, capsys: pytest.C
     about, _ = read_index(str(tmp_path / "out"))
     assert about["pictures"] == 6
     assert about["data"] | {"generated": 1, "dataset": "coco", "sources": ["mine/train"]} == about["data"]
-    take(stream(tmp_path / "out", builder=build(generated=1), images=2), 3)
+    config = {"root": tmp_path, "sources": ("mine/train",), "validation": 2, "generated": 1}
+    take(stream(tmp_path / "out", builder=build(**config), images=2), 3)
+    with pytest.raises(DataError, match="validation=2"):  # or training would see what it is validated on
+        stream(tmp_path / "out", builder=build(**config | {"validation": 1}))
     assert main([*arguments[:-1], "0"]) == 2
     assert "at least 1" in capsys.readouterr().err
     assert main(arguments) == 2

@@ -13,8 +13,6 @@ from jsonargparse import ArgumentParser
 
 from jmceln_core.config import TrainConfig, to_dict
 
-DESCRIBED = ("dataset", "split", "split_by", "subset", "sources", "generated", "plurals", "absent", "borrowed")
-
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
@@ -23,7 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--config", action="config", help="YAML file of TrainConfig's fields")
     parser.add_argument("--out", type=Path, required=True, help="new folder for the shards and their index")
-    parser.add_argument("--pictures-per-shard", type=int, default=None, help="default: 250")
+    parser.add_argument("--pictures-per-shard", type=int, default=None, help="default: 125")
     parser.add_class_arguments(TrainConfig, None)
     values = parser.parse_args(arguments)
     out, pictures_per_shard = values.pop("out"), values.pop("pictures_per_shard")
@@ -34,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     from jmceln_core.data.dataset import enrich
     from jmceln_core.data.grounding import DataError
     from jmceln_core.data.readers import read_training
-    from jmceln_core.data.shards import PICTURES, write_shards
+    from jmceln_core.data.shards import DESCRIBED, PICTURES, write_shards
 
     try:
         training, _ = read_training(config.data)

@@ -33,15 +33,19 @@ from pycocotools import mask as coco_mask
 from torch.utils.data import IterableDataset, get_worker_info
 from tqdm import tqdm
 
+from jmceln_core.config import to_dict
 from jmceln_core.data.dataset import ATTEMPTS, Batch, Sample, SampleBuilder, collate, share_of
 from jmceln_core.data.grounding import DataError, Expression, GroundingData, Instance, Picture
 from jmceln_core.data.sampling import Group, Outline, outline, plan_picture
 
 INDEX = "index.jsonl"
 VERSION = 1
-PICTURES = 250  # in a shard, unless asked otherwise
-LANES = 4  # places of an epoch that a process reads in turn; see ShardStream
-MADE = ("generated", "plurals", "absent", "borrowed")  # fields whose sentences are in the shards
+PICTURES = 125  # in a shard, unless asked otherwise
+LANES = 8  # places of an epoch that a process reads in turn; see ShardStream
+DESCRIBED = (  # fields of DataConfig that say which pictures and sentences are trained on
+    *("dataset", "split", "split_by", "sources", "val_sources", "validation"),
+    *("generated", "plurals", "absent", "borrowed"),
+)
 REMEDY = "fetch it again, or write the shards again with python -m jmceln_core.data.shard"
 
 
@@ -172,9 +176,8 @@ def write_shards(
 ) -> Written:
     """Write every picture that has sentences, and the index.
 
-    description: whatever says what the data is; kept in the index. `ShardStream` compares those of its fields that are
-    in `MADE` with its configuration. Pictures are read one by one; one that cannot be is left out and named in the
-    result.
+    description: what the data is, kept in the index; fields of DataConfig in it must be the same when the shards are
+    read. Pictures are read one by one; one that cannot be is left out and named in the result.
 
     Raises DataError if the folder is not empty, the disk is full or nothing can be read. Without its index a folder of
     shards is none: an interrupted run leaves nothing that looks whole.
@@ -344,7 +347,7 @@ def read_records(location: str, shard: Shard, numbers: Collection[int]) -> dict[
 
 @dataclass(frozen=True)
 class _Block:
-    """A stretch of an epoch's groups and the pictures they are about."""
+    """The groups at some places of an epoch and the pictures they are about."""
 
     places: range
     groups: list[Group]
@@ -410,14 +413,12 @@ class ShardStream(IterableDataset[list[Batch]]):
             )
 
     def _check(self) -> None:
-        config = self.builder.config
-        for name in MADE:
-            wanted = getattr(config, name)
-            made = self.about["data"].get(name, wanted)
-            if made != wanted:
+        config = to_dict(self.builder.config)
+        for name, made in self.about["data"].items():
+            if name in config and config[name] != made:
                 raise DataError(
-                    f"{self.location}: written with data.{name}={made}, the configuration says {wanted}; sentences are "
-                    "those of the shards: write them again, or change the configuration"
+                    f"{self.location}: written with data.{name}={made}, the configuration says {config[name]}; the "
+                    "sentences are those of the shards: write them again, or change the configuration"
                 )
         for shard in self.shards:
             path = Path(_place(self.location, shard.file))
@@ -449,7 +450,7 @@ class ShardStream(IterableDataset[list[Batch]]):
             for place in stretch[first + part * self.share :][: self.share]:
                 if lane not in held or place not in held[lane].places:
                     held.pop(lane, None)  # its memory first
-                    held[lane] = self._load(epoch, place, stretch)
+                    held[lane] = self._load(epoch, place)
                 samples.append(self._sample(epoch, place, held[lane], skipped))
             batches.append(collate(samples, skipped))
         return batches
@@ -474,25 +475,20 @@ class ShardStream(IterableDataset[list[Batch]]):
                 yield number, range(start, start + groups), block
                 number, start, groups, pictures, block = number + 1, start + groups, 0, 0, []
 
-    def _load(self, epoch: int, place: int, stretch: range) -> _Block:
-        """The block that holds the group at a place, as far as it lies in a stretch."""
+    def _load(self, epoch: int, place: int) -> _Block:
+        """The block that holds the group at a place."""
         number, places, shards = next(block for block in self._blocks(epoch) if place in block[1])
-        groups, source = [], {}
+        groups: list[Group] = []
+        sources: dict[int, tuple[str, dict[str, bytes]]] = {}
         for shard in shards:
-            for picture, about in shard.outlines():
-                groups += self._plan(epoch, picture, about)
-                source[picture] = shard
+            planned = [g for picture, about in shard.outlines() for g in self._plan(epoch, picture, about)]
+            groups += planned
+            members = self._read(shard, {group.picture for group in planned})
+            sources |= {picture: (shard.file, data) for picture, data in members.items()}
         order = np.random.default_rng([self.seed, epoch, number, 1]).permutation(len(groups))
-        inside = range(max(places.start, stretch.start), min(places.stop, stretch.stop))
-        kept = [groups[order[p - places.start]] for p in inside]
-        needed = {group.picture for group in kept}
-        members: dict[int, dict[str, bytes]] = {}
-        for shard in shards:
-            if wanted := [n for n in shard.numbers.tolist() if n in needed]:
-                members |= self._read(shard, wanted)
-        return _Block(inside, kept, {n: (source[n].file, members[n]) for n in members})
+        return _Block(places, [groups[i] for i in order], sources)
 
-    def _read(self, shard: Shard, numbers: list[int]) -> dict[int, dict[str, bytes]]:
+    def _read(self, shard: Shard, numbers: Collection[int]) -> dict[int, dict[str, bytes]]:
         try:
             return read_records(self.location, shard, numbers)
         except DataError:
