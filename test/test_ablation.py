@@ -160,9 +160,9 @@ def test_the_same_command_again_goes_on(recorder: type[Recorder], tmp_path: Path
     recorder.stop_in = "row5_seed3"
     config = replace(CONFIG, optim=replace(CONFIG.optim, seed=3))
 
-    def again(**changes: int) -> Ablation:
+    def again(seeds: int = 2) -> Ablation:
         recorder.trained.clear()
-        return ablation.run(config, tmp_path, rows=[5, 1], **({"seeds": 2} | changes), say=said.append)
+        return ablation.run(config, tmp_path, rows=[5, 1], seeds=seeds, say=said.append)
 
     found = again()
     assert recorder.trained == ["row1_seed3", "row5_seed3"]  # and no further
