@@ -168,3 +168,9 @@ def test_synchronising_keeps_parameters_buffers_and_modes() -> None:
     torch.testing.assert_close(again, before)
     with pytest.raises(ValueError, match="one value"):
         model.train().decode(model.encode_image(picture), model.encode_text(text))
+
+
+def test_on_a_gpu_batch_norms_become_pytorchs() -> None:
+    model = synchronise(norms()["stack"], torch.device("cuda"))
+    assert isinstance(model[1], nn.SyncBatchNorm)  # type: ignore[index]
+    assert model[3].sync  # type: ignore[index]

@@ -57,19 +57,18 @@ class SwitchNorm(nn.Module):
         return torch.addcmul(shift[:, :, None, None], x, scale[:, :, None, None]).to(x_BCHW.dtype)
 
 
-def synchronise(model: nn.Module) -> nn.Module:
+def synchronise(model: nn.Module, device: torch.device | None = None) -> nn.Module:
     """The model with the training statistics of its batch norms and SwitchNorms taken over all processes, so that they
     are those of the whole batch however it is spread; parameters and buffers stay the same objects.
 
-    Call it when the model is on its device and before an optimiser or a wrapper is made: on a GPU the batch norms
-    become PyTorch's own SyncBatchNorm, elsewhere ours, because PyTorch's needs a GPU. Micro-batches of one process stay
-    apart. Returns the model, or its replacement if it is itself a batch norm.
+    Call it before an optimiser or a wrapper is made. `device` is where the model will train (None: where it is): on a
+    GPU the batch norms become PyTorch's own SyncBatchNorm, elsewhere ours, because PyTorch's needs a GPU. Micro-batches
+    of one process stay apart. Returns the model, or its replacement if it is itself a batch norm.
     """
     for module in model.modules():
         if isinstance(module, SwitchNorm):
             module.sync = True
-    parameter = next(model.parameters(), None)
-    if parameter is not None and parameter.is_cuda:
+    if (device or next(model.parameters()).device).type == "cuda":
         return nn.SyncBatchNorm.convert_sync_batchnorm(model)
     for parent in list(model.modules()):
         for name, child in parent.named_children():
