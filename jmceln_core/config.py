@@ -271,7 +271,7 @@ class DataConfig:
     validation: int = 40  # coco without val_sources: how many pictures are held out
     val_pictures: int = 0  # validate on so many pictures only, drawn once; 0: all of them
     val_sentences: int = 0  # and on so many sentences of each; 0: all of them
-    shards: str = ""  # folder or URL of shards (python -m jmceln_core.data.shard): training samples are streamed from it
+    shards: str = ""  # folder or URL of shards (python -m jmceln_core.data.shard) to stream the training samples from
     workers: int = 0  # processes a GPU (or CPU) process reads its samples with; 0: itself
     # sentences
     sampling: Literal["object", "sentence", "mixture"] = "object"  # an epoch: every object once, with one of its

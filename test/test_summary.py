@@ -101,7 +101,7 @@ def test_macs_add_up_to_what_runs(fusion: str) -> None:
     config = small(fusion=fusion, words=True, fine_skip=True, deep_supervision=True, presence_head=True, positions=True)
     model = build_model(config).eval().requires_grad_(False)
     tokens, mask = model.text_encoder.tokenize(["a " * 8])
-    _, whole = count(model, model.forward, torch.zeros(1, 3, 64, 64), tokens, mask)
+    _, whole = count(model, model.forward, torch.zeros(1, 3, 64, 64), (tokens, mask))
     parts = summarise(config)
     assert total(parts).macs_per_image + total(parts).macs_per_sentence == whole[""]
 
@@ -163,7 +163,7 @@ def test_table_and_command_line(capsys: pytest.CaptureFixture[str], tmp_path: Pa
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--model", "papre"], "the presets are base, bundled, paper"),
+        (["--model", "papre"], "the presets are ablation, base, bundled, paper, tiny"),
         (["chanels=8"], "did you mean channels"),
         (["--model", "bundled", "image_size=450"], "multiple of 56"),
     ],

@@ -1,254 +1,95 @@
-"""Losses against naive references, optimiser groups, schedule, averaging, and the loop on a drawn data set."""
+"""The training loop on a drawn data set: what it leaves behind, what it learns, what it refuses."""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
-import yaml
-from safetensors.torch import load_file
+from discs import MODEL, build, command, write_model
 
 from jmceln_core import checkpoint
 from jmceln_core.config import ConfigError, DataConfig, LossConfig, OptimConfig, TrainConfig
-from jmceln_core.model import Prediction, build_model
+from jmceln_core.data.grounding import DataError
+from jmceln_core.model import build_model
 from jmceln_core.train import main
 from jmceln_core.training.features import ImageFeatureCache, TextFeatureCache
 from jmceln_core.training.loop import Trainer
-from jmceln_core.training.losses import contrast_loss, dice_loss, grounding_loss
-from jmceln_core.training.optimiser import AveragedWeights, cosine, parameter_groups
 
-COLOURS = {"red": (200, 40, 40), "green": (40, 170, 60), "blue": (40, 70, 200)}
-
-
-def test_dice_loss_is_its_definition() -> None:
-    torch.manual_seed(0)
-    logits, target = torch.randn(3, 5, 7, dtype=torch.float64), (torch.rand(3, 5, 7) > 0.6).double()
-    for n, loss in enumerate(dice_loss(logits, target)):
-        both = first = second = 0.0
-        for y in range(5):
-            for x in range(7):
-                p = 1 / (1 + math.exp(-float(logits[n, y, x])))
-                both, first, second = both + p * float(target[n, y, x]), first + p, second + float(target[n, y, x])
-        assert float(loss) == pytest.approx(1 - (2 * both + 1) / (first + second + 1), abs=1e-12)
-
-
-def test_contrast_loss_is_a_softmax_over_mean_logits_of_the_rivals() -> None:
-    torch.manual_seed(1)
-    logits = torch.randn(2, 4, 4, dtype=torch.float64)
-    masks = torch.rand(2, 5, 4, 4, dtype=torch.float64)
-    masks[0, 3] = 0  # covers nothing: no rival
-    targets = torch.tensor([[0, 1, 0, 0, 0], [1, 0, 0, 0, 1]], dtype=torch.bool)
-    rivals = torch.tensor([[1, 1, 0, 1, 1], [1, 1, 1, 1, 1]], dtype=torch.bool)
-    for n, loss in enumerate(contrast_loss(logits, masks, targets, rivals)):
-        means = {
-            k: float((logits[n] * masks[n, k]).sum() / masks[n, k].sum())
-            for k in range(5)
-            if rivals[n, k] and masks[n, k].sum() > 0
-        }
-        total = sum(math.exp(m) for m in means.values())
-        meant = sum(math.exp(m) for k, m in means.items() if targets[n, k])
-        assert float(loss) == pytest.approx(-math.log(meant / total), abs=1e-9)
-
-
-def test_a_sentence_without_target_adds_no_contrast_and_a_finite_gradient() -> None:
-    logits = torch.randn(2, 4, 4, requires_grad=True)
-    masks = torch.rand(2, 3, 4, 4)
-    targets = torch.tensor([[False, False, False], [True, False, False]])
-    loss = contrast_loss(logits, masks, targets, torch.ones(2, 3, dtype=torch.bool))
-    assert loss[0] == 0
-    assert loss[1] > 0
-    loss.sum().backward()
-    assert logits.grad is not None
-    assert logits.grad.isfinite().all()
-    assert (logits.grad[0] == 0).all()
-
-
-def _prediction(n: int, coarse: int) -> Prediction:
-    logits = torch.randn(n, 2, 8, 8, requires_grad=True)
-    return Prediction(
-        logits, [torch.randn(m, 4, 4, requires_grad=True) for m in (coarse, n)], torch.randn(n), torch.randn(n), None
-    )
-
-
-def test_grounding_loss_counts_the_first_sentences_of_each_picture_and_absent_ones_for_presence_alone() -> None:
-    torch.manual_seed(2)
-    b, s, dense = 2, 3, 2
-    masks = torch.zeros(b, 2, 8, 8)
-    masks[:, 0, :4], masks[:, 1, 4:] = 1, 1
-    targets = torch.zeros(b, s, 2, dtype=torch.bool)
-    targets[0, 0, 0] = targets[1, 1, 1] = targets[1, 2, 0] = True  # rows 0 and 3 of the four that go on
-    rivals = torch.ones_like(targets)
-    prediction = _prediction(b * dense, b * s)
-    _, terms = grounding_loss(prediction, masks, targets, rivals, LossConfig())
-    truth = {0: masks[0, 0], 3: masks[1, 1]}
-    per_row = [
-        torch.nn.functional.cross_entropy(prediction.logits[n : n + 1], t.long()[None]).item() for n, t in truth.items()
-    ]
-    assert terms["cross_entropy"] == pytest.approx(np.mean(per_row), abs=1e-6)
-    present = torch.tensor([1.0, 0.0, 0.0, 1.0])
-    expected = torch.nn.functional.binary_cross_entropy_with_logits(prediction.presence, present).item()
-    assert terms["presence"] == pytest.approx(expected, abs=1e-6)
-    # an absent sentence's masks have no influence at all
-    prediction.logits.data[1] += 5
-    assert grounding_loss(prediction, masks, targets, rivals, LossConfig())[1]["cross_entropy"] == pytest.approx(
-        terms["cross_entropy"], abs=1e-6
-    )
-
-
-def test_the_total_is_the_weighted_sum_of_the_terms() -> None:
-    torch.manual_seed(3)
-    masks, targets = torch.rand(1, 2, 8, 8).round(), torch.tensor([[[True, False], [False, True]]])
-    weights = LossConfig(cross_entropy=1.5, dice=0.5, coarse=2, contrast=3, presence=4, iou=5)
-    total, terms = grounding_loss(_prediction(2, 2), masks, targets, torch.ones_like(targets), weights)
-    assert total.item() == pytest.approx(sum(getattr(weights, k) * v for k, v in terms.items()), rel=1e-5)
-    assert terms.keys() == {"cross_entropy", "dice", "coarse", "contrast", "presence", "iou"}
-
-
-def test_optimiser_groups_hold_every_learning_parameter_once_and_decay_no_vector() -> None:
-    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 2))
-    model[2].weight.requires_grad_(False)
-    decayed, plain = parameter_groups(model, 0.3)
-    assert [tuple(p.shape) for p in decayed["params"]] == [(4, 3)]
-    assert [tuple(p.shape) for p in plain["params"]] == [(4,), (4,), (4,), (2,)]
-    assert (decayed["weight_decay"], plain["weight_decay"]) == (0.3, 0.0)
-
-
-@pytest.mark.parametrize(
-    ("step", "factor"),
-    [
-        (0, 0.1),  # warm-up starts above zero
-        (9, 1.0),  # and ends at the peak
-        (10, 1.0),
-        (60, 0.5),  # halfway down
-        (110, 0.0),
-    ],
-)
-def test_cosine_schedule(step: int, factor: float) -> None:
-    assert cosine(step, steps=110, warmup=10) == pytest.approx(factor, abs=1e-9)
-
-
-def test_averaged_weights_start_as_a_mean_and_copy_buffers() -> None:
-    model = torch.nn.Sequential(torch.nn.Linear(1, 1, bias=False), torch.nn.BatchNorm1d(1))
-    model[0].weight.data.fill_(0.0)
-    average = AveragedWeights(model, 0.9)
-    seen = [0.0]
-    for value in (1.0, 2.0, 3.0):
-        model[0].weight.data.fill_(value)
-        model[1].running_mean.fill_(value)
-        average.update(model)
-        seen.append(value)
-        assert float(average.model[0].weight) == pytest.approx(np.mean(seen))
-        assert float(average.model[1].running_mean) == value
+NO_BATCH_STATISTICS = ("pan=false",)  # the PAN's SwitchNorm sees the pictures that are worked off together
 
 
 @pytest.fixture(scope="module")
 def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight drawn pictures of coloured discs on grey, in the layout of `read_coco`."""
-    root = tmp_path_factory.mktemp("data")
-    (root / "discs" / "images").mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    images, annotations, sentences = [], [], []
-    for image_id in range(1, 9):
-        canvas = np.full((48, 64, 3), 128, np.uint8)
-        for k, (name, colour) in enumerate(COLOURS.items()):
-            centre = (11 + 21 * k, int(rng.integers(14, 34)))
-            cv2.circle(canvas, centre, 8, colour[::-1], -1)
-            angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
-            polygon = np.stack([centre[0] + 8 * np.cos(angle), centre[1] + 8 * np.sin(angle)], 1)
-            annotation = 10 * image_id + k
-            annotations.append(
-                {
-                    "id": annotation,
-                    "image_id": image_id,
-                    "category_id": 1,
-                    "bbox": [centre[0] - 8, centre[1] - 8, 16, 16],
-                    "segmentation": [polygon.flatten().tolist()],
-                    "iscrowd": 0,
-                }
-            )
-            sentences.append({"image_id": image_id, "ann_id": annotation, "kind": "short", "text": f"{name} ball"})
-        cv2.imwrite(str(root / "discs" / "images" / f"{image_id}.png"), canvas)
-        images.append({"id": image_id, "file_name": f"{image_id}.png", "height": 48, "width": 64})
-    (root / "discs" / "instances_train.json").write_text(
-        json.dumps({"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "sports ball"}]})
-    )
-    absent = [{"image_id": 1, "text": "the yellow ball"}]
-    (root / "discs" / "expressions_train.json").write_text(json.dumps({"expressions": sentences, "absent": absent}))
-    return root
+    return build(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture
 def config(data_root: Path, tmp_path: Path) -> TrainConfig:
-    """A run on the discs with small frozen random encoders."""
-    model = {
-        "name": "small",
-        "image_size": 64,
-        "image_encoder": {"name": "tiny", "frozen": True, "channels": 16},
-        "text_encoder": {"name": "tiny", "frozen": True},
-        "channels": 16,
-        "heads": 2,
-        "queries": 4,
-        "stages": 2,
-        "dense_from": 1,
-        "fusion": "queries",
-        "norm": "group",
-        "window": 4,
-        "dilations": [1, 2],
-        "head_channels": [8, 8],
-        **dict.fromkeys(("positions", "words", "query_mixing", "fine_skip"), True),
-        **dict.fromkeys(("deep_supervision", "mask_prompt", "presence_head", "iou_head"), True),
-    }
-    path = tmp_path / "small.yaml"
-    path.write_text(yaml.safe_dump(model))
+    """The bundled model's way: frozen encoders, cached features in several views, many sentences an image half."""
+    frozen = {kind: MODEL[kind] | {"frozen": True} for kind in ("image_encoder", "text_encoder")}
     return TrainConfig(
-        model=str(path),
-        data=DataConfig(root=data_root, sources=("discs/train",), validation=2, views=2, cache=tmp_path / "cache"),
-        optim=OptimConfig(steps=6, images=2, sentences=3, dense=2, warmup=2),
+        model=str(write_model(tmp_path / "small.yaml", **frozen)),
+        data=DataConfig(
+            root=data_root,
+            sources=("discs/train",),
+            validation=2,
+            sampling="mixture",
+            generated=3,
+            absent=3,
+            absent_share=0.1,
+            mirror=0.5,
+            views=2,
+            cache=tmp_path / "cache",
+        ),
+        optim=OptimConfig(
+            steps=6, images=2, sentences=3, dense=2, warmup=2, lr=6e-4, schedule="cosine", clip=1.0, ema=0.998
+        ),
+        loss=LossConfig(cross_entropy=2.0, dice=1.0, coarse=0.5, contrast=0.5, presence=0.25, iou=0.1),
         validate_every=3,
     )
 
 
-def test_a_run_ends_with_checkpoints_the_loader_takes_and_a_line_a_validation(
-    config: TrainConfig, tmp_path: Path
-) -> None:
-    Trainer(config, tmp_path / "run", device="cpu").run()
-    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == [3, 6]
-    assert all(0 <= line["val_miou"] <= 1 and math.isfinite(line["loss"]) for line in lines)
+@pytest.fixture
+def small(data_root: Path, tmp_path: Path) -> TrainConfig:
+    """The paper's way: everything learns, one sentence a picture, cross-entropy."""
+    model = write_model(tmp_path / "plain.yaml", presence_head=False, iou_head=False)
+    return TrainConfig(
+        model=str(model),
+        data=DataConfig(root=data_root, sources=("discs/train",), validation=2),
+        optim=OptimConfig(epochs=2, images=4, lr=1e-3),
+    )
+
+
+def lines(run: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_run_ends_with_checkpoints_the_loader_takes_and_a_line_an_epoch(small: TrainConfig, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    Trainer(small, run, device="cpu").run()
+    assert [(line["epoch"], line["step"]) for line in lines(run)] == [(1, 4), (2, 8)]  # 6 pictures, 18 things
+    assert all(0 <= line["val_miou"] <= 1 and math.isfinite(line["loss"]) for line in lines(run))
     for name in ("last", "best"):
-        saved = checkpoint.load(tmp_path / "run" / f"{name}.safetensors")
+        saved = checkpoint.load(run / f"{name}.safetensors")
         saved.load_into(build_model(saved.config))
+    assert json.loads((run / "config.json").read_text())["train"]["optim"]["images"] == 4
+    start = json.loads((run / "starts.jsonl").read_text())
+    assert start["step"] == 0
+    assert start["packages"]["torch"] == torch.__version__.partition("+")[0]
 
 
-def test_an_interrupted_run_resumes_to_the_same_weights(config: TrainConfig, tmp_path: Path) -> None:
-    Trainer(config, tmp_path / "whole", device="cpu").run()
-
-    class Stopped(Exception):
-        pass
-
-    interrupted = Trainer(config, tmp_path / "parts", device="cpu")
-    draw = interrupted.batches.batch
-
-    def stop_at_five(step: int) -> object:
-        if step == 5:
-            raise Stopped
-        return draw(step)
-
-    interrupted.batches.batch = stop_at_five  # type: ignore[method-assign,assignment]
-    with pytest.raises(Stopped):
-        interrupted.run()
-    resumed = Trainer(config, tmp_path / "parts", device="cpu")
-    assert resumed.step == 3
-    resumed.run()
-    whole, parts = (load_file(tmp_path / run / "state.safetensors") for run in ("whole", "parts"))
-    assert whole.keys() == parts.keys()
-    assert all(torch.equal(whole[key], parts[key]) for key in whole)
+def test_the_best_step_is_kept(config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = iter([0.3, 0.5, 0.4])
+    monkeypatch.setattr(Trainer, "validate", lambda self, board: {"val_miou": next(scores), "val_pointing": 0.0})
+    Trainer(replace(config, validate_every=2), tmp_path / "run", device="cpu").run()
+    steps = [checkpoint.load(tmp_path / "run" / f"{name}.safetensors").extra["step"] for name in ("best", "last")]
+    assert steps == [4, 6]
 
 
 def test_the_last_line_is_a_mean_over_its_own_steps(config: TrainConfig, tmp_path: Path) -> None:
@@ -256,23 +97,35 @@ def test_the_last_line_is_a_mean_over_its_own_steps(config: TrainConfig, tmp_pat
     uneven = replace(plain, validate_every=3)
     for run, settings in (("plain", plain), ("uneven", uneven)):
         Trainer(settings, tmp_path / run, device="cpu").run()
+    first, last = (line["loss"] for line in lines(tmp_path / "uneven"))
+    assert [line["loss"] for line in lines(tmp_path / "plain")] == [pytest.approx((3 * first + last) / 4, abs=1e-4)]
 
-    def losses(run: str) -> list[float]:
-        return [json.loads(line)["loss"] for line in (tmp_path / run / "metrics.jsonl").read_text().splitlines()]
 
-    first, last = losses("uneven")
-    assert losses("plain") == [pytest.approx((3 * first + last) / 4, abs=1e-4)]
+def test_parts_of_a_step_add_up_to_the_step(config: TrainConfig, tmp_path: Path) -> None:
+    for parts in (1, 2):
+        settings = replace(config, optim=replace(config.optim, accumulate=parts), model_overrides=NO_BATCH_STATISTICS)
+        Trainer(settings, tmp_path / str(parts), device="cpu").run()
+    for one, two in zip(lines(tmp_path / "1"), lines(tmp_path / "2"), strict=True):
+        assert one == pytest.approx(two, rel=1e-4, abs=2e-6)
+
+
+def test_workers_change_nothing(small: TrainConfig, tmp_path: Path) -> None:
+    for workers in (0, 2):
+        settings = replace(small, data=replace(small.data, workers=workers), optim=replace(small.optim, epochs=1))
+        Trainer(settings, tmp_path / str(workers), device="cpu").run()
+    assert lines(tmp_path / "0") == lines(tmp_path / "2")
 
 
 def test_cached_features_know_what_they_depend_on_and_any_text(config: TrainConfig, tmp_path: Path) -> None:
     trainer = Trainer(config, tmp_path / "run", device="cpu")
-    picture = next(iter(trainer.batches.data.pictures.values()))
+    assert trainer.dataset is not None
+    cache, encoder = trainer.builder.cache, trainer.model.image_encoder
+    assert cache is not None
+    picture = trainer.dataset.pictures[0]
     elsewhere = replace(picture, path=tmp_path / "discs" / "images" / picture.path.name)
-    assert trainer.images.path(picture, 0) != trainer.images.path(elsewhere, 0)
-    encoder = trainer.model.image_encoder
-    assert (
-        ImageFeatureCache(tmp_path, encoder, 64, (8,)).folder != ImageFeatureCache(tmp_path, encoder, 64, (9,)).folder
-    )
+    assert cache.path(picture, 0) != cache.path(elsewhere, 0)
+    folders = [ImageFeatureCache(tmp_path, encoder, 64, (blocks,)).folder for blocks in (8, 9)]
+    assert folders[0] != folders[1]
     texts = TextFeatureCache(tmp_path, trainer.model.text_encoder, 30)
     texts.fill(["two\nlines", "the ball"])
     again = TextFeatureCache(tmp_path, trainer.model.text_encoder, 30)
@@ -282,11 +135,12 @@ def test_cached_features_know_what_they_depend_on_and_any_text(config: TrainConf
     assert TextFeatureCache(tmp_path, trainer.model.text_encoder, 8).row == {}
 
 
-def test_a_run_of_another_model_is_not_resumed(config: TrainConfig, tmp_path: Path) -> None:
-    Trainer(config, tmp_path / "run", device="cpu").run()
-    other = replace(config, model_overrides=("channels=32",))
-    with pytest.raises(ConfigError, match="another model"):
-        Trainer(other, tmp_path / "run", device="cpu")
+def test_cached_features_train_like_encoders_that_run(config: TrainConfig, tmp_path: Path) -> None:
+    plain = replace(config, data=replace(config.data, views=1, mirror=0.0))
+    Trainer(plain, tmp_path / "cached", device="cpu").run()
+    Trainer(replace(plain, data=replace(plain.data, cache=None)), tmp_path / "running", device="cpu").run()
+    for one, two in zip(lines(tmp_path / "cached"), lines(tmp_path / "running"), strict=True):
+        assert one["loss"] == pytest.approx(two["loss"], rel=2e-3)  # features are kept in fp16
 
 
 def test_training_learns_the_discs_and_leaves_frozen_encoders_alone(config: TrainConfig, tmp_path: Path) -> None:
@@ -294,20 +148,183 @@ def test_training_learns_the_discs_and_leaves_frozen_encoders_alone(config: Trai
     trainer = Trainer(longer, tmp_path / "run", device="cpu")
     before = {k: v.clone() for k, v in trainer.model.image_encoder.state_dict().items()}
     trainer.run()
-    first, last = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    first, last = lines(tmp_path / "run")
     assert last["loss"] < first["loss"]
     assert last["contrast"] < 0.9 * math.log(3)  # better than guessing among three discs
     after = trainer.model.image_encoder.state_dict()
     assert all(torch.equal(before[k], after[k]) for k in before)
 
 
-def test_the_command_names_a_wrong_field_and_a_missing_folder(
+def test_the_encoders_learn_unless_they_are_frozen(small: TrainConfig, tmp_path: Path) -> None:
+    trainer = Trainer(small, tmp_path / "run", device="cpu")
+    before = [
+        p.detach().clone() for e in (trainer.model.image_encoder, trainer.model.text_encoder) for p in e.parameters()
+    ]
+    trainer.run()
+    after = [p for e in (trainer.model.image_encoder, trainer.model.text_encoder) for p in e.parameters()]
+    assert all(not torch.equal(b, a) for b, a in zip(before, after, strict=True))
+
+
+def test_heads_that_no_loss_reads_stay_as_they_are(small: TrainConfig, tmp_path: Path) -> None:
+    heads = ("presence_head=true", "iou_head=true", "mask_prompt=false")
+    trainer = Trainer(replace(small, model_overrides=heads), tmp_path / "run", device="cpu")
+    assert trainer.model.presence_head is not None
+    assert trainer.model.coarse is not None
+    unread = [trainer.model.presence_head, trainer.model.iou_head, trainer.model.coarse]
+    assert not any(p.requires_grad for module in unread for p in module.parameters())
+
+
+def test_tensorboard_has_losses_rates_metrics_and_pictures(small: TrainConfig, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    settings = replace(small, optim=replace(small.optim, epochs=6), overlays=1)
+    Trainer(settings, tmp_path / "run", device="cpu").run()
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    tags = events.Tags()
+    assert {"train/loss", "train/cross_entropy", "rate/all", "val/val_miou"} <= set(tags["scalars"])
+    assert [e.step for e in events.Scalars("val/val_miou")] == [4, 8, 12, 16, 20, 24]
+    assert tags["images"] == ["val/0"]
+
+
+def test_an_unreadable_picture_is_counted_and_the_run_goes_on(small: TrainConfig, tmp_path: Path) -> None:
+    root = build(tmp_path / "broken")
+    trainer = Trainer(replace(small, data=replace(small.data, root=root)), tmp_path / "run", device="cpu")
+    assert trainer.dataset is not None
+    trainer.dataset.pictures[0].path.write_bytes(b"not a picture")
+    trainer.run()
+    assert [line["skipped_pictures"] for line in lines(tmp_path / "run")] == [pytest.approx(3, abs=2)] * 2
+
+
+def test_a_loss_that_is_not_finite_is_skipped_and_counted_and_many_end_the_run(
+    small: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from jmceln_core.training import loop, losses
+
+    real = losses.grounding_loss
+
+    def broken(steps: Callable[[int], bool]) -> Trainer:
+        trainer = Trainer(replace(small, validate_every=2), tmp_path / "run", device="cpu")
+
+        def loss(*arguments: object) -> object:
+            total, terms = real(*arguments)  # type: ignore[arg-type]
+            return (total * math.nan if steps(trainer.step) else total), terms
+
+        monkeypatch.setattr(losses, "grounding_loss", loss)
+        return trainer
+
+    trainer = broken(lambda step: step == 2)
+    before = [p.detach().clone() for p in trainer.model.parameters()]
+    trainer.run()
+    assert [line["skipped_steps"] for line in lines(tmp_path / "run")] == [0, 1, 0, 0]
+    assert all(math.isfinite(line["loss"]) for line in lines(tmp_path / "run"))
+    assert all(p.isfinite().all() for p in trainer.model.parameters())
+    assert any(not torch.equal(b, p) for b, p in zip(before, trainer.model.parameters(), strict=True))
+
+    monkeypatch.setattr(loop, "DIVERGED", 3)
+    small = replace(small, optim=replace(small.optim, epochs=4))
+    kept = (tmp_path / "run" / "state.safetensors").read_bytes()
+    with pytest.raises(loop.TrainingError, match=r"3 steps in a row .*optim\.lr"):
+        broken(lambda step: True).run()
+    assert (tmp_path / "run" / "state.safetensors").read_bytes() != kept  # step 10 was saved, counted as skipped
+    assert lines(tmp_path / "run")[-1]["skipped_steps"] == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"optim": {"images": 3, "accumulate": 2}}, "optim.images=3"),
+        ({"optim": {"images": 200}}, "200"),
+        ({"loss": {"presence": 1.0}}, "presence_head"),
+        ({"precision": "16-mixed"}, "16-mixed"),
+        ({"strategy": "fsdp"}, "torchrun"),
+        ({"data": {"views": 2}}, "data.cache"),
+        ({"data": {"cache": Path("x")}}, "frozen"),
+    ],
+)
+def test_what_cannot_be_combined_is_said_before_anything_runs(
+    small: TrainConfig, tmp_path: Path, change: dict, named: str
+) -> None:
+    for name, value in change.items():
+        value = replace(getattr(small, name), **value) if isinstance(value, dict) else value
+        small = replace(small, **{name: value})
+    with pytest.raises((ConfigError, DataError), match=named):
+        Trainer(small, tmp_path / "run", device="cpu")
+
+
+def test_a_run_of_another_model_or_order_is_not_resumed(config: TrainConfig, tmp_path: Path) -> None:
+    Trainer(config, tmp_path / "run", device="cpu").run()
+    with pytest.raises(ConfigError, match="another model"):
+        Trainer(replace(config, model_overrides=("channels=32",)), tmp_path / "run", device="cpu")
+    with pytest.raises(ConfigError, match="order"):
+        Trainer(replace(config, optim=replace(config.optim, sentences=4)), tmp_path / "run", device="cpu")
+    with pytest.raises(ConfigError, match="ema"):
+        Trainer(replace(config, optim=replace(config.optim, ema=0.0)), tmp_path / "run", device="cpu")
+
+
+def test_a_changed_setting_is_said_and_a_finished_run_stays(
     config: TrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["--model", config.model, "--output", str(tmp_path / "run"), "--device", "cpu"]
+    Trainer(config, tmp_path / "run", device="cpu").run()
+    before = (tmp_path / "run" / "metrics.jsonl").read_text()
+    capsys.readouterr()
+    Trainer(replace(config, optim=replace(config.optim, lr=1e-4)), tmp_path / "run", device="cpu").run()
+    said = capsys.readouterr().out
+    assert "train.optim.lr: 0.0006 -> 0.0001" in said
+    assert "nothing to do" in said
+    assert (tmp_path / "run" / "metrics.jsonl").read_text() == before
+
+
+def test_the_command_takes_a_recipe_by_name_and_names_what_is_wrong(
+    data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = write_model(tmp_path / "small.yaml")
+    arguments = [*command(data_root, model), "--output", str(tmp_path / "run")]
     with pytest.raises(SystemExit):
         main([*arguments, "--optim.stepps", "3"])
     assert "stepps" in capsys.readouterr().err
-    missing = ["--data.sources", "[discs/train]", "--data.root", str(tmp_path / "nowhere")]
-    assert main([*arguments, *missing]) == 2
+    assert main([*arguments, "--data.root", str(tmp_path / "nowhere")]) == 2
     assert "nowhere" in capsys.readouterr().err
+    assert main(["--config", "tiny", *arguments, "--optim.steps", "1"]) == 0
+    settings = json.loads((tmp_path / "run" / "config.json").read_text())["train"]
+    assert (settings["optim"]["steps"], settings["data"]["sampling"]) == (1, "object")
+
+
+@pytest.mark.parametrize("recipe", ["paper", "bundled", "tiny"])
+def test_the_recipes_that_come_with_the_package_are_whole(recipe: str) -> None:
+    from jmceln_core.config import from_dict, load_model_config, read_yaml, resource
+    from jmceln_core.training import losses
+
+    config = from_dict(TrainConfig, read_yaml(resource(f"train/{recipe}.yaml")))
+    losses.check(config.loss, load_model_config(config.model))
+    if recipe == "paper":  # section 4: AdamW 6e-6, polynomial 0.9, 60 epochs, batch 20, cross-entropy; nothing else
+        assert config.loss == LossConfig(cross_entropy=1.0)
+        assert (config.optim.lr, config.optim.schedule, config.optim.power) == (6e-6, "polynomial", 0.9)
+        assert (config.optim.epochs, config.optim.images * config.optim.sentences) == (60, 20)
+        assert config == replace(TrainConfig(), data=config.data)
+        assert config.data == replace(DataConfig(), dataset="refcoco", workers=config.data.workers)
+
+
+def test_overfitting_one_batch_reaches_095(data_root: Path, tmp_path: Path) -> None:
+    """Proof that the whole network learns: the small preset, six sentences about two pictures, every part learning."""
+    settings = TrainConfig(
+        model="tiny",
+        data=DataConfig(root=data_root, sources=("discs/train",), validation=2, sampling="sentence"),
+        optim=OptimConfig(steps=150, images=2, sentences=3, lr=3e-3, schedule="cosine"),
+        loss=LossConfig(cross_entropy=1.0, dice=1.0),
+        threads=1,
+    )
+    trainer = Trainer(settings, tmp_path / "run", device="cpu")
+    assert trainer.dataset is not None
+    batch = trainer.dataset[0]
+    for _ in range(trainer.steps):
+        trainer._train_step(batch)
+        trainer.step += 1
+    trainer.wrapped.eval()
+    with torch.no_grad():
+        prediction = trainer._predict(batch[0], dense=None)
+    guess = (prediction.logits[:, 1] > prediction.logits[:, 0]).numpy()
+    truth = (batch[0].truth.flatten(0, 1) > 127).numpy()
+    ious = [(g & t).sum() / (g | t).sum() for g, t in zip(guess, truth, strict=True) if t.any()]
+    assert len(ious) >= 4
+    assert np.mean(ious) > 0.95

@@ -10,7 +10,7 @@ most, h w the size of the mask logits, H W = side // 8.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -87,7 +87,10 @@ def enrich(data: GroundingData, config: DataConfig, *, seed: int) -> GroundingDa
     added: dict[int, list[Expression]] = defaultdict(list)
     if config.generated or config.plurals or config.absent:
         for picture in tqdm(data.pictures.values(), desc="sentences", unit="picture"):
-            scene = rules.Scene(picture, picture.load())
+            try:
+                scene = rules.Scene(picture, picture.load())
+            except DataError:
+                continue  # where the picture itself is wanted, this is said and counted
             rng = np.random.default_rng([seed, picture.id])
             added[picture.id] += rules.describe(scene, rng, limit=config.generated)
             added[picture.id] += rules.plurals(scene, rng, limit=config.plurals)
@@ -305,18 +308,34 @@ class StepDataset(Dataset[list[Batch]]):
         return batches
 
     def _sample(self, epoch: int, number: int, skipped: list[str]) -> Sample:
-        """The sample of an epoch's group, or of another one if its picture cannot be read."""
         plan = self._plan(epoch)
-        rng = np.random.default_rng([self.seed, epoch, number])
-        group = plan[number]
-        for _ in range(ATTEMPTS):
-            try:
-                sentences = [self.expressions[group.picture][i] for i in group.sentences]
-                return self.builder(self.pictures[group.picture], sentences, rng)
-            except DataError as error:
-                skipped.append(str(error))
-                group = plan[rng.integers(len(plan))]
-        raise DataError(f"{ATTEMPTS} pictures in a row cannot be read, the last one: {skipped[-1]}")
+
+        def build(group: Group, rng: np.random.Generator) -> Sample:
+            sentences = [self.expressions[group.picture][i] for i in group.sentences]
+            return self.builder(self.pictures[group.picture], sentences, rng)
+
+        return sample_or_another(build, plan, number, np.random.default_rng([self.seed, epoch, number]), skipped)
+
+
+def sample_or_another(
+    build: Callable[[Group, np.random.Generator], Sample],
+    plan: Sequence[Group],
+    number: int,
+    rng: np.random.Generator,
+    skipped: list[str],
+) -> Sample:
+    """The sample of a plan's group, or of another one if its picture cannot be read, which `skipped` then says.
+
+    Raises DataError if ATTEMPTS in a row cannot be read.
+    """
+    group = plan[number]
+    for _ in range(ATTEMPTS):
+        try:
+            return build(group, rng)
+        except DataError as error:
+            skipped.append(str(error))
+            group = plan[int(rng.integers(len(plan)))]
+    raise DataError(f"{ATTEMPTS} pictures in a row cannot be read, the last one: {skipped[-1]}")
 
 
 def share_of(images: int, *, world: int, parts: int) -> int:

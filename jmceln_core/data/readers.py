@@ -53,7 +53,9 @@ def read_training(config: DataConfig) -> tuple[GroundingData, GroundingData]:
         raise DataError("coco does not train together with REFER's data sets: its picture ids are its own")
     else:
         training, validation = _refer(config, names)
-    if not training.expressions:
+    if config.shards:
+        training = GroundingData()
+    elif not training.expressions:
         raise DataError(f"{config.root}: no sentence is left to train on")
     return training, _draw(validation, config.val_pictures)
 
@@ -69,8 +71,8 @@ def _refer(config: DataConfig, names: list[str]) -> tuple[GroundingData, Groundi
         by = config.split_by if known else ""
         return read(name, config.root, split, split_by=by, subset=config.subset)
 
-    training = _union(part(name, config.split) for name in names)
-    if len(names) > 1:
+    training = _union(part(name, config.split) for name in names if not config.shards)
+    if len(names) > 1 and not config.shards:
         training = _without_held_out(training, config.root)
     return training, part(names[0], config.val_split)
 

@@ -34,7 +34,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from tqdm import tqdm
 
 from jmceln_core.config import to_dict
-from jmceln_core.data.dataset import ATTEMPTS, Batch, Sample, SampleBuilder, collate, share_of
+from jmceln_core.data.dataset import Batch, Sample, SampleBuilder, collate, sample_or_another, share_of
 from jmceln_core.data.grounding import DataError, Expression, GroundingData, Instance, Picture
 from jmceln_core.data.sampling import Group, Outline, outline, plan_picture
 
@@ -497,14 +497,9 @@ class ShardStream(IterableDataset[list[Batch]]):
             return read_records(self.location, shard, numbers)  # a transfer that broke off is made once more
 
     def _sample(self, epoch: int, place: int, block: _Block, skipped: list[str]) -> Sample:
-        """The sample of the group at a place, or of another one of the block if its picture cannot be read."""
+        def build(group: Group, rng: np.random.Generator) -> Sample:
+            record = block.read(group.picture)
+            return self.builder(record.picture, [record.expressions[i] for i in group.sentences], rng)
+
         rng = np.random.default_rng([self.seed, epoch, place])
-        group = block.groups[place - block.places.start]
-        for _ in range(ATTEMPTS):
-            try:
-                record = block.read(group.picture)
-                return self.builder(record.picture, [record.expressions[i] for i in group.sentences], rng)
-            except DataError as error:
-                skipped.append(str(error))
-                group = block.groups[rng.integers(len(block.groups))]
-        raise DataError(f"{ATTEMPTS} pictures in a row cannot be read, the last one: {skipped[-1]}")
+        return sample_or_another(build, block.groups, place - block.places.start, rng, skipped)

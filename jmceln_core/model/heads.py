@@ -60,7 +60,7 @@ class CoarseMask(nn.Module):
         super().__init__()
         self.query = nn.Sequential(nn.LayerNorm(channels), nn.Linear(channels, channels))
         self.pixel = nn.Conv2d(channels, channels, 1)
-        self.bias = nn.Parameter(torch.tensor(-2.0))  # few pixels belong to a target
+        self.bias = nn.Parameter(torch.tensor([-2.0]))  # few pixels belong to a target; FSDP takes no scalars
 
     def pixels(self, x_BCHW: Tensor) -> Tensor:
         """What the queries are compared with; the same for all sentences of an image if F_mt is."""

@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import cv2
 import torch
@@ -52,8 +52,10 @@ from jmceln_core.training.engine import (
     whole,
 )
 from jmceln_core.training.features import ImageFeatureCache, TextFeatureCache
-from jmceln_core.training.optimiser import AveragedWeights, parameter_groups, schedule
+from jmceln_core.training.optimiser import AveragedWeights, parameter_groups, schedule, set_rate
 from jmceln_core.training.run_folder import RunFolder, State, TrainingError
+
+T = TypeVar("T")
 
 REPORT_EVERY = 20  # steps between points of TensorBoard's training curves
 DIVERGED = 20  # steps in a row without a finite gradient after which the run ends
@@ -87,7 +89,7 @@ class Trainer:
         if config.sync_norm and self.world > 1:
             from jmceln_core.model.switch_norm import synchronise
 
-            self.model = cast(JMCELN, synchronise(self.model))
+            self.model = cast(JMCELN, synchronise(self.model, self.device))
         self.model.train()
         self.wrapped = self.fabric.setup_module(self.model)
         optim = config.optim
@@ -104,7 +106,6 @@ class Trainer:
             ),
             betas=(0.9, optim.beta2),
         )
-        self.peaks = [group["lr"] for group in self.optimiser.param_groups]
         self.stepper = cast(_FabricOptimizer, self.fabric.setup_optimizers(self.optimiser))
         self.average = AveragedWeights(self.model, optim.ema) if optim.ema else None
         self.step, self.best, self.diverged = 0, -1.0, 0
@@ -205,6 +206,7 @@ class Trainer:
             batch_size=None,
             sampler=sampler,
             num_workers=self.config.data.workers,
+            collate_fn=_as_it_is,
             pin_memory=self.device.type == "cuda",
             worker_init_fn=_one_thread,
         )
@@ -236,8 +238,7 @@ class Trainer:
         dense = optim.dense or None
         torch.manual_seed(hash((optim.seed, self.step, self.fabric.global_rank)) % 2**63)  # for dropout, if any
         factor = schedule(self.step, kind=optim.schedule, steps=self.steps, warmup=optim.warmup, power=optim.power)
-        for group, peak in zip(self.optimiser.param_groups, self.peaks, strict=True):
-            group["lr"] = peak * factor
+        set_rate(self.optimiser, factor)
         counts = torch.stack([losses.counts(batch, dense) for batch in parts]).sum(0)
         counts = torch.cat([counts, torch.tensor([float(self.stop)])]).to(self.device)
         counts = self._sum(counts)
@@ -473,6 +474,10 @@ class Trainer:
     def _say(self, text: str) -> None:
         if self.main:
             tqdm.write(text)
+
+
+def _as_it_is(item: T) -> T:
+    return item
 
 
 def _one_thread(worker: int) -> None:

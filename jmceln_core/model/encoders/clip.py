@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from open_clip.transformer import text_global_pool
 from torch import Tensor, nn
 
+from jmceln_core.config import ConfigError
 from jmceln_core.model.encoders.base import Levels, TextFeatures, normalise
 
 MODEL = "RN101-quickgelu"
@@ -20,7 +21,14 @@ MODEL = "RN101-quickgelu"
 
 def _clip(pretrained: bool) -> Any:
     if pretrained:
-        return open_clip.create_model(MODEL, "openai", precision="fp32")
+        try:
+            return open_clip.create_model(MODEL, "openai", precision="fp32")
+        except (OSError, RuntimeError) as error:
+            raise ConfigError(
+                f"CLIP's published weights ({MODEL}, openai) cannot be had: {str(error).splitlines()[0]} Let open_clip "
+                "download them once where there is a network and copy its cache (~/.cache/huggingface), or start from "
+                "random weights with image_encoder.pretrained=false and text_encoder.pretrained=false"
+            ) from None
     return open_clip.CLIP(**open_clip.get_model_config(MODEL))
 
 
