@@ -184,6 +184,11 @@ def test_a_run_of_another_configuration_is_not_taken_for_this_one(recorder: type
     ablation.run(CONFIG, tmp_path, rows=[1], seeds=1)
     elsewhere = replace(CONFIG, data=DataConfig(root=Path("other")), threads=1)
     ablation.run(elsewhere, tmp_path, rows=[1], seeds=1)  # the same data in another place
+    known = tmp_path / "row1_seed0" / "config.json"
+    before = json.loads(known.read_text())
+    del before["train"]["precision"], before["model"]["contextual"]  # written before there were these fields
+    known.write_text(json.dumps(before))
+    ablation.run(CONFIG, tmp_path, rows=[1], seeds=1)
     other = replace(CONFIG, optim=replace(CONFIG.optim, lr=1e-3))
     with pytest.raises(ConfigError, match=r"row1_seed0.*optim\.lr: 6e-06 -> 0\.001.*another --output"):
         ablation.run(other, tmp_path, rows=[1], seeds=1)

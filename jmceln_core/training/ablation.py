@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from jmceln_core.config import ConfigError, TrainConfig, load_model_config, to_dict
+from jmceln_core.config import ConfigError, ModelConfig, TrainConfig, from_dict, load_model_config, to_dict
 from jmceln_core.evaluation.bootstrap import Interval
 from jmceln_core.model import build_model
 from jmceln_core.training import losses
@@ -163,18 +163,21 @@ def _check(config: TrainConfig, path: Path) -> None:
     known = path / "config.json"
     if not known.exists():
         return
-    wanted = json.loads(json.dumps({"train": to_dict(config), "model": to_dict(model)}))
-    if changes := _changes(json.loads(known.read_text()), wanted):
+    read = json.loads(known.read_text(encoding="utf-8"))
+    # by way of the classes: a field that came later has the value that it had then
+    old = {"train": from_dict(TrainConfig, read["train"]), "model": from_dict(ModelConfig, read["model"])}
+    new = {"train": config, "model": model}
+    if changes := [c for k in old for c in _changes(to_dict(old[k]), to_dict(new[k]), k)]:
         raise ConfigError(f"{path}: is a run of another configuration ({changes[0]}); give another --output")
 
 
-def _changes(old: Any, new: Any, where: str = "") -> list[str]:
+def _changes(old: Any, new: Any, where: str) -> list[str]:
     """Fields that differ, but for those that what is learned does not depend on."""
     if where in _FREE:
         return []
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         keys = sorted(old.keys() | new.keys())
-        return [c for k in keys for c in _changes(old.get(k), new.get(k), f"{where}.{k}" if where else k)]
+        return [c for k in keys for c in _changes(old.get(k), new.get(k), f"{where}.{k}")]
     return [] if old == new else [f"{where}: {old} -> {new}"]
 
 
@@ -290,9 +293,10 @@ class Ablation:
         lines = [_line(head), _line(["---:", "---", *["---"] * len(_SWITCHES), *["---:"] * 6])]
         lines += [_line(self._cells(row)) for row in self.rows]
         sentences = [f"- {text}" for part in PARTS if (text := self.verdict(part))]
-        return "\n".join([*self._head(), "", *lines, "", *sentences, *([""] if sentences else []), *_NOTES]) + "\n"
+        blocks = [self._head(), "\n".join(lines), "\n".join(sentences), *_NOTES]
+        return "\n\n".join(block for block in blocks if block) + "\n"
 
-    def _head(self) -> list[str]:
+    def _head(self) -> str:
         data, optim = self.config.data, self.config.optim
         evaluated = ", ".join(data.val_sources) or (
             f"{data.validation} pictures held out of {data.sources[0]}"
@@ -303,11 +307,13 @@ class Ablation:
         length = f"{optim.steps} steps" if optim.steps else f"{optim.epochs} epochs"
         batch = f"{optim.images} pictures with {optim.sentences} sentence{'s' * (optim.sentences > 1)} each"
         seeds = ", ".join(map(str, self.seeds))
-        return [
+        text = (
             f"Model `{self.config.model}`, trained on {trained} for {length} of {batch}; evaluated on {evaluated}; "
-            f"seeds {seeds}.",
-            *(["One seed: there are no intervals, and a difference may be the seed's."] * (len(self.seeds) == 1)),
-        ]
+            f"seeds {seeds}."
+        )
+        if len(self.seeds) == 1:
+            text += " One seed: there are no intervals, and a difference may be the seed's."
+        return text
 
     def _cells(self, row: int) -> list[str]:
         about = ROWS[row]
