@@ -9,26 +9,17 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from jsonargparse import ArgumentParser
-
-from jmceln_core.config import TrainConfig, to_dict
+from jmceln_core.command import parse_training, training_parser
+from jmceln_core.config import ConfigError, to_dict
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    parser = ArgumentParser(
-        prog="python -m jmceln_core.data.shard", description="write the training pictures and their sentences as shards"
-    )
-    parser.add_argument("--config", action="config", help="YAML file of TrainConfig's fields")
+    parser = training_parser("jmceln_core.data.shard", "write the training pictures and their sentences as shards")
     parser.add_argument("--out", type=Path, required=True, help="new folder for the shards and their index")
     parser.add_argument("--pictures-per-shard", type=int, default=None, help="default: 125")
-    parser.add_class_arguments(TrainConfig, None)
-    values = parser.parse_args(arguments)
-    out, pictures_per_shard = values.pop("out"), values.pop("pictures_per_shard")
-    values.pop("config")
-    config = TrainConfig(**parser.instantiate(values))
+    config, options = parse_training(parser, arguments)
 
-    from jmceln_core.config import ConfigError
     from jmceln_core.data.dataset import enrich
     from jmceln_core.data.grounding import DataError
     from jmceln_core.data.readers import read_training
@@ -40,15 +31,15 @@ def main(arguments: list[str] | None = None) -> int:
         about = to_dict(config.data)
         written = write_shards(
             data,
-            out,
+            options.out,
             description={name: about[name] for name in DESCRIBED} | {"seed": config.optim.seed},
-            pictures_per_shard=PICTURES if pictures_per_shard is None else pictures_per_shard,
+            pictures_per_shard=options.pictures_per_shard or PICTURES,
         )
     except (ConfigError, DataError) as error:
         print(error, file=sys.stderr)
         return 2
     print(
-        f"{out}: {written.shards} shards, {written.bytes / 1e6:.1f} MB, {written.pictures} pictures, "
+        f"{options.out}: {written.shards} shards, {written.bytes / 1e6:.1f} MB, {written.pictures} pictures, "
         f"{written.sentences} sentences"
     )
     if written.skipped:

@@ -1,0 +1,43 @@
+"""What the command lines share that take a training configuration: train, ablate, benchmark, data.shard."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser, Namespace
+
+from jmceln_core.config import ConfigError, TrainConfig, resource
+
+
+def training_parser(module: str, description: str) -> ArgumentParser:
+    """A parser of `--config FILE` and TrainConfig's dotted fields, to which a command adds its own options."""
+    parser = ArgumentParser(prog=f"python -m {module}", description=description)
+    parser.add_argument("--config", action="config", help="YAML file of TrainConfig's fields, or a recipe's name")
+    parser.add_class_arguments(TrainConfig, None)
+    return parser
+
+
+def parse_training(parser: ArgumentParser, arguments: Sequence[str] | None) -> tuple[TrainConfig, Namespace]:
+    """The configuration, and the command's own options. `--config` may be a recipe of config/train by its name."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    for i, word in enumerate(words):
+        if word == "--config" and i + 1 < len(words):
+            words[i + 1] = _recipe(words[i + 1])
+        elif word.startswith("--config="):
+            words[i] = "--config=" + _recipe(word.removeprefix("--config="))
+    values = parser.parse_args(words)
+    values.pop("config")
+    fields: dict[str, Any] = {name: values.pop(name) for name in TrainConfig.__dataclass_fields__}
+    return TrainConfig(**parser.instantiate(Namespace(**fields))), values
+
+
+def _recipe(name: str) -> str:
+    if not Path(name).exists() and name.isidentifier():
+        try:
+            return str(resource(f"train/{name}.yaml"))
+        except ConfigError:
+            pass  # the parser says that there is no such file
+    return name
