@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
             data,
             options.out,
             description={name: about[name] for name in DESCRIBED} | {"seed": config.optim.seed},
-            pictures_per_shard=options.pictures_per_shard or PICTURES,
+            pictures_per_shard=PICTURES if options.pictures_per_shard is None else options.pictures_per_shard,
         )
     except (ConfigError, DataError) as error:
         print(error, file=sys.stderr)
