@@ -235,6 +235,7 @@ def test_a_loss_that_is_not_finite_is_skipped_and_counted_and_many_end_the_run(
     [
         ({"optim": {"images": 3, "accumulate": 2}}, "optim.images=3"),
         ({"optim": {"images": 200}}, "200"),
+        ({"optim": {"accumulate": 4}, "model_overrides": ("fusion=neck", "norm=batch")}, "norm=batch"),
         ({"loss": {"presence": 1.0}}, "presence_head"),
         ({"precision": "16-mixed"}, "16-mixed"),
         ({"strategy": "fsdp"}, "torchrun"),

@@ -56,7 +56,10 @@ def read_training(config: DataConfig) -> tuple[GroundingData, GroundingData]:
     if config.shards:
         training = GroundingData()
     elif not training.expressions:
-        raise DataError(f"{config.root}: no sentence is left to train on")
+        raise DataError(
+            f"{config.root}: no sentence is left to train on"
+            + (f"; data.validation={config.validation} takes pictures away" if names == ["coco"] else "")
+        )
     return training, _draw(validation, config.val_pictures)
 
 

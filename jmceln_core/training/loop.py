@@ -80,7 +80,13 @@ class Trainer:
         self.device = self.fabric.device
         self.main = self.fabric.global_rank == 0
         self.world = self.fabric.world_size
-        share_of(config.optim.images, world=self.world, parts=config.optim.accumulate)
+        share = share_of(config.optim.images, world=self.world, parts=config.optim.accumulate)
+        alone = share * config.optim.sentences == 1 and self.model_config.fusion == "neck"
+        if alone and self.model_config.norm == "batch" and not config.sync_norm:
+            raise ConfigError(
+                "norm=batch cannot train on one sentence at a time: give a process and its parts (optim.accumulate) "
+                "two or more, or set sync_norm=true, or model_overrides=[norm=group]"
+            )
         self.folder = RunFolder(output)
         torch.manual_seed(config.optim.seed)
         self.model: JMCELN = build_model(self.model_config, pretrained=True)
@@ -90,6 +96,8 @@ class Trainer:
             from jmceln_core.model.switch_norm import synchronise
 
             self.model = cast(JMCELN, synchronise(self.model, self.device))
+        if config.strategy != "fsdp":  # which wants its parameters contiguous
+            self.model.to(memory_format=torch.channels_last)  # convolutions are quicker, on the CPU as well
         self.model.train()
         self.wrapped = self.fabric.setup_module(self.model)
         optim = config.optim
@@ -112,6 +120,10 @@ class Trainer:
         self.sums: dict[str, float] = defaultdict(float)  # of the steps since the last line of metrics.jsonl
         self.stop = False
         self._resume()
+        if self._sum(torch.tensor(self.step, device=self.device)) != self.step * self.world:
+            raise TrainingError(
+                f"{output}: the processes found states of different steps in it; all machines must see the same folder"
+            )
         if self.main:
             everything = {"train": to_dict(config), "model": to_dict(self.model_config)}
             for change in self.folder.describe_start(everything, device=self.device, world=self.world, step=self.step):
@@ -240,8 +252,9 @@ class Trainer:
         factor = schedule(self.step, kind=optim.schedule, steps=self.steps, warmup=optim.warmup, power=optim.power)
         set_rate(self.optimiser, factor)
         counts = torch.stack([losses.counts(batch, dense) for batch in parts]).sum(0)
-        counts = torch.cat([counts, torch.tensor([float(self.stop)])]).to(self.device)
-        counts = self._sum(counts)
+        unread = sum(len(batch.skipped) for batch in parts)
+        counts = self._sum(torch.cat([counts, torch.tensor([unread, self.stop], dtype=counts.dtype)]).to(self.device))
+        skipped = {"skipped_pictures": float(counts[-2])}
         self.stop = bool(counts[-1] > 0)  # a signal to one process stops all of them, after this step
         totals: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=self.device))
         self.optimiser.zero_grad(set_to_none=True)
@@ -249,7 +262,7 @@ class Trainer:
             batch = part.to(self.device)
             with self.fabric.no_backward_sync(self.wrapped, enabled=number < len(parts) - 1):
                 prediction = self._predict(batch, dense=dense)
-                loss, terms = losses.grounding_loss(prediction, batch, self.config.loss, counts[:-1])
+                loss, terms = losses.grounding_loss(prediction, batch, self.config.loss, counts[:-2])
                 self.fabric.backward(loss * self.world)  # gradients are averaged over processes; the terms add up
             for name, value in ({"loss": loss.detach()} | terms).items():
                 totals[name] = totals[name] + value
@@ -267,14 +280,14 @@ class Trainer:
             if self.average is not None:
                 self.average.update(self.model)
             self.diverged = 0
-            return found | {"gradient": length}
+            return found | skipped | {"gradient": length}
         self.diverged += 1
         if self.diverged >= DIVERGED:
             raise TrainingError(
                 f"step {self.step}: {DIVERGED} steps in a row had no finite loss or gradient ({found}); the last good "
                 f"state is kept. Lower optim.lr, set optim.clip or use another precision, and start again"
             )
-        return {"skipped_steps": 1.0}
+        return skipped | {"skipped_steps": 1.0}
 
     def _sum(self, tensor: Tensor) -> Tensor:
         """The sum over processes."""
@@ -308,9 +321,7 @@ class Trainer:
         with bar:
             for parts in self._steps():
                 found = self._train_step(parts)
-                skipped = [text for part in parts for text in part.skipped]
-                found["skipped_pictures"] = float(len(skipped))
-                for text in skipped[:3]:
+                for text in [text for part in parts for text in part.skipped][:3]:
                     tqdm.write(f"skipped: {text}")
                 self.step += 1
                 for sums in (self.sums, recent):
@@ -428,6 +439,7 @@ class Trainer:
             "average_steps": self.average.steps if self.average is not None else 0,
             "precision": self.fabric.strategy.precision.state_dict(),
             "order": self._order(),
+            "processes": self.world,
         }
         if self.main:
             self.folder.save_state(State(tensors, notes))
@@ -436,9 +448,7 @@ class Trainer:
         """What the order of the samples depends on, besides the seed."""
         optim, data = self.config.optim, self.config.data
         order: dict[str, Any] = {"seed": optim.seed, "images": optim.images, "sentences": optim.sentences}
-        if data.shards:
-            order |= {"processes": self.world, "workers": data.workers, "shuffle": data.shuffle}
-        return order
+        return order | ({"shuffle": data.shuffle} if data.shards else {})
 
     def _resume(self) -> None:
         state = self.folder.load_state()
@@ -469,6 +479,11 @@ class Trainer:
         self.fabric.strategy.precision.load_state_dict(notes["precision"])
         self.step, self.best = notes["step"], notes["best"]
         self.sums.update(notes["sums"])
+        if self.config.data.shards and notes["processes"] != self.world:
+            self._say(
+                f"{notes['processes']} processes before, {self.world} now: the rest of this epoch comes in another "
+                "order, and some of its samples have been seen or will not be"
+            )
         self._say(f"resuming {self.folder.path} at step {self.step}")
 
     def _say(self, text: str) -> None:
