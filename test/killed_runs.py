@@ -3,9 +3,9 @@
     python killed_runs.py MOMENTS ARGUMENTS...
 
 MOMENTS, joined by commas, say when each run dies: `rename N`: at its N-th file that is about to get its name; `half`:
-when half of the state's bytes are written; `seconds T`: after so long; `never`. `usr1 N`: it is sent
-SIGUSR1 while it reads the data of the step after N steps. Prints each run's exit status (negative: the signal). Every run is a fork of this process, before
-PyTorch has done anything, so that the imports are paid for once.
+when half of the state's bytes are written; `seconds T`: after so long; `never`. `usr1 N`: it is sent SIGUSR1 while it
+reads the data of the step after N steps. Prints each run's exit status (negative: the signal). Every run is a fork of
+this process, before PyTorch has done anything, so that the imports are paid for once.
 """
 
 from __future__ import annotations
