@@ -35,7 +35,7 @@ def parse_training(parser: ArgumentParser, arguments: Sequence[str] | None) -> t
 
 
 def _recipe(name: str) -> str:
-    if not Path(name).exists() and name.isidentifier():
+    if not Path(name).is_file() and name.isidentifier():
         try:
             return str(resource(f"train/{name}.yaml"))
         except ConfigError:

@@ -335,6 +335,7 @@ class TrainConfig:
 
     model: str = "paper"  # preset or YAML file
     model_overrides: tuple[str, ...] = ()  # "field=value" on top of it
+    start_from: str = ""  # checkpoint of the same model whose weights a new run starts from; empty: the encoders' own
     data: DataConfig = field(default_factory=DataConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     loss: LossConfig = field(default_factory=LossConfig)

@@ -18,6 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 HERE = Path(__file__).resolve().parent
+PAPERS = {"fusion": "neck", "norm": "batch"}  # where a batch's statistics are part of the state
 KILLED = -signal.SIGKILL
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(HERE.parent), "OMP_NUM_THREADS": "1"}
 
@@ -26,7 +27,7 @@ ENVIRONMENT = os.environ | {"PYTHONPATH": str(HERE.parent), "OMP_NUM_THREADS": "
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """The folder of an uninterrupted run that saves at every step, and the command but for its folder."""
     root = build(tmp_path_factory.mktemp("runs"))
-    arguments = command(root, write_model(root / "small.yaml"), "--save_every", "1")
+    arguments = command(root, write_model(root / "small.yaml", **PAPERS), "--save_every", "1")
     assert runs("never", arguments, root / "whole") == [0]
     return root / "whole", arguments
 
@@ -97,12 +98,19 @@ def test_a_full_disk_is_named_and_the_state_before_is_kept(whole: tuple[Path, li
     assert (tmp_path / "run" / "state.safetensors").read_bytes() == kept
 
 
-def test_a_state_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    from jmceln_core.training.run_folder import RunFolder, TrainingError
+def test_what_cannot_be_read_or_is_not_worth_keeping_is_named(tmp_path: Path) -> None:
+    from jmceln_core.training.run_folder import RunFolder, State, TrainingError
 
     (tmp_path / "state.safetensors").write_bytes(b"\0" * 100)
     with pytest.raises(TrainingError, match=r"state\.safetensors: cannot be read .* remove it"):
         RunFolder(tmp_path).load_state()
     (tmp_path / "file").write_text("")
     with pytest.raises(TrainingError, match="--output"):
-        RunFolder(tmp_path / "file")
+        RunFolder(tmp_path / "file").prepare()
+    before = (tmp_path / "state.safetensors").read_bytes()
+    with pytest.raises(TrainingError, match="weight holds values that are not finite"):
+        RunFolder(tmp_path).save_state(State({"weight": torch.tensor([1.0, torch.nan])}, {}))
+    assert (tmp_path / "state.safetensors").read_bytes() == before
+    (tmp_path / "metrics.jsonl").write_text("{}\nnot json\n")
+    with pytest.raises(TrainingError, match=r"metrics\.jsonl: not a JSON object"):
+        RunFolder(tmp_path).metrics()

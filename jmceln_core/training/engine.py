@@ -41,7 +41,8 @@ def make_fabric(config: TrainConfig, device: str | torch.device | None, *, some_
             raise ConfigError("strategy=fsdp shards over processes: start it with torchrun (docs/training.md)")
         strategy = ModelParallelStrategy(_shard, data_parallel_size=world, tensor_parallel_size=1)
     elif launched:
-        strategy = DDPStrategy(find_unused_parameters=some_unused)
+        # running statistics are each process's own, and averaged when they are needed
+        strategy = DDPStrategy(find_unused_parameters=some_unused, forward_sync_buffers=False)
     fabric = Fabric(
         accelerator=device.type,
         devices=[device.index] if device.index is not None and not launched else here,
@@ -64,13 +65,6 @@ def _shard(model: JMCELN, mesh: Any) -> JMCELN:
             register_fsdp_forward_method(cast(nn.Module, module), name)
     fully_shard(model, mesh=mesh["data_parallel"])
     return model
-
-
-def average_buffers(model: nn.Module, fabric: Fabric) -> None:
-    """Running statistics become the mean over processes, each of which has seen its own share."""
-    for buffer in model.buffers():
-        if buffer.is_floating_point():
-            buffer.copy_(fabric.all_reduce(buffer, reduce_op="mean"))  # type: ignore[arg-type]
 
 
 def whole(tensor: Tensor) -> Tensor:

@@ -38,6 +38,25 @@ def _device(encoder: ImageEncoder | TextEncoder) -> torch.device:
     return next(encoder.trunk_module.parameters()).device
 
 
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"{path}: no readable features ({error}); remove the file and start again") from None
+
+
+def _write(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write a file whole or not at all."""
+    partial = path.with_suffix(f".{os.getpid()}")
+    try:
+        save_file(tensors, partial)
+        partial.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"{path}: features cannot be written ({error}); make room or move data.cache") from None
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 class ImageFeatureCache:
     """Trunk features of a frozen image encoder, a file per (picture, view) under FOLDER/<fingerprint>/.
 
@@ -70,10 +89,7 @@ class ImageFeatureCache:
             image = torch.from_numpy(square).permute(2, 0, 1)[None].to(device)
             features = encoder.trunk(image.float() / 255)
             tensors = {f"f{i}": f[0].half().cpu().contiguous() for i, f in enumerate(features)}
-            path = self.path(picture, view)
-            partial = path.with_suffix(f".{os.getpid()}")
-            save_file(tensors | {"image": torch.from_numpy(square)}, partial)
-            partial.replace(path)
+            _write(self.path(picture, view), tensors | {"image": torch.from_numpy(square)})
 
     def read(self, picture: Picture, view: int, *, mirrored: bool = False) -> tuple[np.ndarray, tuple[Tensor, ...]]:
         """(S, S, 3) uint8 RGB square and the trunk's maps (C, h, w) float32, mirrored if asked.
@@ -81,11 +97,7 @@ class ImageFeatureCache:
         Mirrored features stand in for the features of the mirrored picture; they are close, not equal. Raises DataError
         if the file is missing or broken.
         """
-        path = self.path(picture, view)
-        try:
-            tensors = load_file(path)
-        except (OSError, SafetensorError) as error:
-            raise DataError(f"{path}: no readable features ({error}); remove the file and start again") from None
+        tensors = _read(self.path(picture, view))
         image = tensors.pop("image").numpy()
         features = tuple(tensors[f"f{i}"].float() for i in range(len(tensors)))
         if mirrored:
@@ -106,7 +118,7 @@ class TextFeatureCache:
         self.words: list[Tensor] = []  # (L, Ct) fp16 each, real tokens only
         self.sentences: list[Tensor] = []  # (Cs,) fp16 each
         if self.path.exists():
-            tensors = load_file(self.path)
+            tensors = _read(self.path)
             texts = json.loads(bytes(tensors["texts"].numpy()))
             self.row = {text: i for i, text in enumerate(texts)}
             self.words = list(tensors["words"].split(tensors["lengths"].tolist()))
@@ -129,17 +141,15 @@ class TextFeatureCache:
                 self.words.append(features.words[i][features.mask[i]].half())
                 self.sentences.append(features.sentence[i].half())
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_suffix(f".{os.getpid()}")
-        save_file(
+        _write(
+            self.path,
             {
                 "texts": torch.from_numpy(np.frombuffer(json.dumps(list(self.row)).encode(), np.uint8).copy()),
                 "words": torch.cat(self.words),
                 "lengths": torch.tensor([len(w) for w in self.words]),
                 "sentences": torch.stack(self.sentences),
             },
-            partial,
         )
-        partial.replace(self.path)
 
     def read(self, texts: Sequence[str]) -> TextFeatures:
         """Features of these sentences (KeyError for one that was never encoded)."""

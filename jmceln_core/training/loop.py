@@ -39,10 +39,10 @@ from jmceln_core.data.dataset import (
 from jmceln_core.data.grounding import GroundingData
 from jmceln_core.data.readers import read_training
 from jmceln_core.model import JMCELN, Prediction, build_model
+from jmceln_core.model.heads import CoarseMask
 from jmceln_core.training import losses
 from jmceln_core.training.board import Board, enlarged
 from jmceln_core.training.engine import (
-    average_buffers,
     fill,
     fill_optimiser,
     learning_state,
@@ -88,10 +88,19 @@ class Trainer:
                 "two or more, or set sync_norm=true, or model_overrides=[norm=group]"
             )
         self.folder = RunFolder(output)
+        if self.main:
+            self.folder.prepare()
+        self.fabric.barrier()
         torch.manual_seed(config.optim.seed)
-        self.model: JMCELN = build_model(self.model_config, pretrained=True)
+        self.model: JMCELN = build_model(self.model_config, pretrained=not config.start_from)
+        if config.start_from:
+            try:
+                checkpoint.load(config.start_from).load_into(self.model)
+            except CheckpointError as error:
+                raise ConfigError(f"start_from: {error}") from None
         self._prepare_data()
-        self._freeze_what_no_loss_reads()
+        if not (config.loss.coarse or config.loss.contrast or self._coarse_is_read()):
+            cast(CoarseMask, self.model.coarse).requires_grad_(False)  # no loss depends on it
         if config.sync_norm and self.world > 1:
             from jmceln_core.model.switch_norm import synchronise
 
@@ -116,9 +125,14 @@ class Trainer:
         )
         self.stepper = cast(_FabricOptimizer, self.fabric.setup_optimizers(self.optimiser))
         self.average = AveragedWeights(self.model, optim.ema) if optim.ema else None
+        learning = set(dict(self.model.named_parameters()))
+        self.statistics = [  # running ones, of norms: a forward pass changes them, also one whose step is not taken
+            x for name, x in learning_state(self.model).items() if name not in learning and x.is_floating_point()
+        ]
         self.step, self.best, self.diverged = 0, -1.0, 0
         self.sums: dict[str, float] = defaultdict(float)  # of the steps since the last line of metrics.jsonl
-        self.stop = False
+        self.asked = False  # to stop, this process, at any moment
+        self.stop = False  # all of them, after the step at hand
         self._resume()
         if self._sum(torch.tensor(self.step, device=self.device)) != self.step * self.world:
             raise TrainingError(
@@ -129,16 +143,10 @@ class Trainer:
             for change in self.folder.describe_start(everything, device=self.device, world=self.world, step=self.step):
                 tqdm.write(f"changed since the run's last start: {change}")
 
-    def _freeze_what_no_loss_reads(self) -> None:
-        loss, config = self.config.loss, self.model_config
-        coarse_read = loss.coarse or loss.contrast or config.mask_prompt or config.coarse_residual
-        for head, read in (
-            (self.model.presence_head, loss.presence),
-            (self.model.iou_head, loss.iou),
-            (self.model.coarse, coarse_read),
-        ):
-            if head is not None and not read:
-                head.requires_grad_(False)
+    def _coarse_is_read(self) -> bool:
+        """Does the network itself use its coarse masks, or has it none?"""
+        config = self.model_config
+        return self.model.coarse is None or config.mask_prompt or config.coarse_residual
 
     # data
 
@@ -253,10 +261,11 @@ class Trainer:
         set_rate(self.optimiser, factor)
         counts = torch.stack([losses.counts(batch, dense) for batch in parts]).sum(0)
         unread = sum(len(batch.skipped) for batch in parts)
-        counts = self._sum(torch.cat([counts, torch.tensor([unread, self.stop], dtype=counts.dtype)]).to(self.device))
+        counts = self._sum(torch.cat([counts, torch.tensor([unread, self.asked], dtype=counts.dtype)]).to(self.device))
         skipped = {"skipped_pictures": float(counts[-2])}
-        self.stop = bool(counts[-1] > 0)  # a signal to one process stops all of them, after this step
+        self.stop = bool(counts[-1] > 0)
         totals: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=self.device))
+        before = [statistic.clone() for statistic in self.statistics]
         self.optimiser.zero_grad(set_to_none=True)
         for number, part in enumerate(parts):
             batch = part.to(self.device)
@@ -281,6 +290,9 @@ class Trainer:
                 self.average.update(self.model)
             self.diverged = 0
             return found | skipped | {"gradient": length}
+        with torch.no_grad():
+            for statistic, value in zip(self.statistics, before, strict=True):
+                statistic.copy_(value)
         self.diverged += 1
         if self.diverged >= DIVERGED:
             raise TrainingError(
@@ -311,7 +323,7 @@ class Trainer:
                 board.close()
 
     def _ask_to_stop(self, number: int, frame: object) -> None:
-        self.stop = True
+        self.asked = True
 
     def _run(self, board: Board | None) -> None:
         per_step = self.config.optim.images * self.config.optim.sentences
@@ -365,8 +377,7 @@ class Trainer:
             **{name: int(self.sums.get(name, 0)) for name in totals},
         }
         start = time.perf_counter()
-        if self.world > 1:
-            average_buffers(self.model, self.fabric)
+        self._average_statistics()
         with self.average.applied(self.model) if self.average is not None else nullcontext():
             scores = self.validate(board)
             metrics |= {name: round(value, 6) for name, value in scores.items()}
@@ -393,16 +404,20 @@ class Trainer:
     def validate(self, board: Board | None = None) -> dict[str, float]:
         """The model as it is on the validation data, at the network's own resolution, shared out over processes: mIoU
         and pointing (most probable pixel in the target) over the sentences with a target, and, with a presence head,
-        the share of all sentences whose presence is told rightly."""
+        the share of all sentences whose presence is told rightly. `val_skipped`: batches of an unreadable picture."""
         self.wrapped.eval()
         count = len(self.validation)
         rounds = math.ceil(count / self.world)  # all processes the same number: sharded weights are gathered together
         numbers = [(self.fabric.global_rank + i * self.world) for i in range(rounds)]
-        sums = torch.zeros(5, dtype=torch.float64)
+        sums = torch.zeros(6, dtype=torch.float64)
         loader = self._loader(self.validation, [n % count for n in numbers])
         for number, batch in zip(numbers, loader, strict=True):
             prediction = self._predict(batch.to(self.device), dense=None)
-            if number >= count or batch.skipped:
+            if number >= count:
+                continue
+            if batch.skipped:
+                tqdm.write(f"skipped: {batch.skipped[0]}")
+                sums[5] += 1
                 continue
             logits = (prediction.logits[:, 1] - prediction.logits[:, 0]).float().cpu()
             truth, guess = batch.truth[0] > 127, logits > 0
@@ -421,13 +436,20 @@ class Trainer:
                 drawn, true = (enlarged(m[0].numpy(), side) for m in (guess, truth))
                 board.answer(f"val/{number // self.world}", rgb, drawn, true, batch.texts[0], self.step)
         self.wrapped.train()
-        meant, ious, hits, told, right = self._sum(sums.to(self.device)).tolist()
+        meant, ious, hits, told, right, skipped = self._sum(sums.to(self.device)).tolist()
         scores = {"val_miou": ious / max(1, meant), "val_pointing": hits / max(1, meant)}
-        return scores | ({"val_presence": right / told} if told else {})
+        scores |= {"val_presence": right / told} if told else {}
+        return scores | ({"val_skipped": skipped} if skipped else {})
 
     # state
 
+    def _average_statistics(self) -> None:
+        """Running statistics become the mean over processes: each has seen its own share."""
+        for statistic in self.statistics if self.world > 1 else ():
+            statistic.copy_(cast(Tensor, self.fabric.all_reduce(statistic, reduce_op="mean")))
+
     def _save_state(self) -> None:
+        self._average_statistics()
         tensors = {f"model/{k}": whole(v) for k, v in learning_state(self.model).items()}
         tensors |= {f"optimiser/{k}": whole(v) for k, v in optimiser_state(self.model, self.optimiser).items()}
         if self.average is not None:
@@ -435,6 +457,7 @@ class Trainer:
         notes = {
             "step": self.step,
             "best": self.best,
+            "diverged": self.diverged,
             "sums": dict(self.sums),
             "average_steps": self.average.steps if self.average is not None else 0,
             "precision": self.fabric.strategy.precision.state_dict(),
@@ -445,10 +468,12 @@ class Trainer:
             self.folder.save_state(State(tensors, notes))
 
     def _order(self) -> dict[str, Any]:
-        """What the order of the samples depends on, besides the seed."""
-        optim, data = self.config.optim, self.config.data
-        order: dict[str, Any] = {"seed": optim.seed, "images": optim.images, "sentences": optim.sentences}
-        return order | ({"shuffle": data.shuffle} if data.shards else {})
+        """What says which samples a step holds, and what the run is measured on."""
+        optim, data = self.config.optim, to_dict(self.config.data)
+        names = ["dataset", "split", "val_split", "split_by", "sources", "val_sources", "sampling"]
+        order = {name: data[name] for name in [*names, *(["shuffle"] if data["shards"] else [])]}
+        order |= {"seed": optim.seed, "images": optim.images, "sentences": optim.sentences}
+        return order | {"steps_per_epoch": self.steps_per_epoch}
 
     def _resume(self) -> None:
         state = self.folder.load_state()
@@ -462,10 +487,11 @@ class Trainer:
             parts[kind][name] = value
         if {k: v.shape for k, v in parts["model"].items()} != {k: v.shape for k, v in own.items()}:
             raise ConfigError(f"{path}: the run was of another model; give this one another --output")
-        if notes["order"] != self._order():
+        order = self._order()
+        if other := [f"{k}: {v}, now {order.get(k)}" for k, v in notes["order"].items() if order.get(k) != v]:
             raise ConfigError(
-                f"{path}: the run's samples were in the order of {notes['order']}, now it would be {self._order()}; "
-                "give the same values, or another --output"
+                f"{path}: the run was on other data or in another order ({'; '.join(other)}); give the same values, or "
+                "another --output"
             )
         if (self.average is not None) != bool(parts["average"]):
             raise ConfigError(f"{path}: the run was {'with' if parts['average'] else 'without'} optim.ema; keep it so")
@@ -477,7 +503,7 @@ class Trainer:
                 fill(self.average.weights[name], value)
             self.average.steps = notes["average_steps"]
         self.fabric.strategy.precision.load_state_dict(notes["precision"])
-        self.step, self.best = notes["step"], notes["best"]
+        self.step, self.best, self.diverged = notes["step"], notes["best"], notes["diverged"]
         self.sums.update(notes["sums"])
         if self.config.data.shards and notes["processes"] != self.world:
             self._say(
@@ -496,6 +522,9 @@ def _as_it_is(item: T) -> T:
 
 
 def _one_thread(worker: int) -> None:
-    """As many workers as there are cores, each with a thread of its own."""
+    """As many workers as there are cores, each with a thread of its own. A signal to stop, which all processes of a
+    group get, is the training process's business: it still needs its workers for the step at hand."""
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

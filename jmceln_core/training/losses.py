@@ -26,7 +26,7 @@ LEAST_COVER = 0.05  # a coarse map's pixels an instance covers; with less it is 
 
 
 def check(loss: LossConfig, model: ModelConfig) -> None:
-    """Raise ConfigError if a term has no output of the model to work on, or if no term is left."""
+    """Raise ConfigError if a term has no output of the model to work on, a head no term, or if no term is left."""
     for name in TERMS:
         if getattr(loss, name) < 0:
             raise ConfigError(f"loss.{name}={getattr(loss, name)}: a weight must not be negative")
@@ -44,6 +44,12 @@ def check(loss: LossConfig, model: ModelConfig) -> None:
             raise ConfigError(
                 f"loss.{name}={getattr(loss, name)} needs a model with {switch}=true and cascade=true; "
                 f"set them or loss.{name}=0"
+            )
+    for name, head in (("presence", "presence_head"), ("iou", "iou_head")):
+        if getattr(model, head) and not getattr(loss, name):
+            raise ConfigError(
+                f"{head}=true with loss.{name}=0: it would stay random, and answers are decided with it; give the loss "
+                f"a weight, or set {head}=false"
             )
 
 

@@ -50,21 +50,28 @@ class State:
 
 
 class RunFolder:
-    """The folder DIR of one run."""
+    """The folder DIR of one run. `prepare` it before anything is written."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.state_path = path / "state.safetensors"
         self.metrics_path = path / "metrics.jsonl"
+
+    def prepare(self) -> None:
+        """Make the folder, and remove what a process that was killed while writing has left. Raises TrainingError."""
         try:
-            path.mkdir(parents=True, exist_ok=True)
-            for unfinished in path.glob(".*.unfinished"):
-                unfinished.unlink()  # of a process that was killed while writing
+            self.path.mkdir(parents=True, exist_ok=True)
+            for unfinished in self.path.glob(".*.unfinished"):
+                unfinished.unlink(missing_ok=True)
         except OSError as error:
-            raise TrainingError(f"{path}: cannot be used as --output ({error.strerror})") from None
+            raise TrainingError(f"{self.path}: cannot be used as --output ({error.strerror})") from None
 
     def save_state(self, state: State) -> None:
-        """Replace the state. Raises TrainingError if it cannot be written; the old one is then still there."""
+        """Replace the state. Raises TrainingError if it cannot be written, or is not worth it (values that are not
+        finite); the old one is then still there."""
+        for name, value in state.tensors.items():
+            if value.is_floating_point() and not value.isfinite().all():
+                raise TrainingError(f"{self.state_path}: not written, {name} holds values that are not finite")
         unfinished = self._unfinished(self.state_path)
         try:
             save_file(
@@ -94,7 +101,10 @@ class RunFolder:
         """The lines of metrics.jsonl."""
         if not self.metrics_path.exists():
             return []
-        return [json.loads(line) for line in self.metrics_path.read_text().splitlines()]
+        try:
+            return [json.loads(line) for line in self.metrics_path.read_text().splitlines()]
+        except ValueError as error:
+            raise TrainingError(f"{self.metrics_path}: not a JSON object a line ({error}); mend or remove it") from None
 
     def add_metrics(self, line: Mapping[str, Any]) -> None:
         """Add a line, in the place of those of the same step or later ones (of a process killed before its state was
