@@ -61,45 +61,51 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], list[dict[
     return arguments, lines(root / "one")
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
-def test_two_processes_show_the_losses_of_one(
-    one: tuple[list[str], list[dict[str, float]]], tmp_path: Path, strategy: str
-) -> None:
-    train(2, [*one[0], "--strategy", strategy], tmp_path / "two")
+def test_two_processes_show_the_losses_of_one(one: tuple[list[str], list[dict[str, float]]], tmp_path: Path) -> None:
+    train(2, one[0], tmp_path / "two")
     assert_same(one[1], lines(tmp_path / "two"))
 
 
-def test_a_state_of_two_sharded_processes_goes_on_in_one(
+def test_two_sharded_processes_show_the_losses_of_one_and_one_goes_on_from_their_state(
     one: tuple[list[str], list[dict[str, float]]], tmp_path: Path
 ) -> None:
     """The state is whole: what it was saved by does not matter."""
     train(2, [*one[0], "--strategy", "fsdp", "--optim.steps", "3"], tmp_path / "run")
+    assert_same(one[1][:1], lines(tmp_path / "run"))
     train(1, one[0], tmp_path / "run")
     assert_same(one[1], lines(tmp_path / "run"))
 
 
-def test_a_signal_to_one_process_or_to_all_stops_all_of_them_with_a_state(
-    one: tuple[list[str], list[dict[str, float]]], tmp_path: Path
+@pytest.mark.parametrize(
+    ("receiver", "number"),
+    [
+        ("one process", signal.SIGUSR1),
+        pytest.param("torchrun", signal.SIGTERM, marks=pytest.mark.slow),  # hands it on to each process's group
+    ],
+)
+def test_a_signal_stops_all_processes_with_a_state_to_go_on_from(
+    one: tuple[list[str], list[dict[str, float]]], tmp_path: Path, receiver: str, number: signal.Signals
 ) -> None:
-    """As Slurm and torchrun send them: to the process groups, loaders' workers included. The run then goes on."""
+    """Also while loaders' workers, which belong to the processes' groups, get the signal as well."""
     endless = [*one[0], "--optim.steps", "100000", "--validate_every", "100000", "--data.workers", "1"]
-    for run, number in (("one", signal.SIGUSR1), ("all", signal.SIGTERM)):
-        line = launch(2, endless, tmp_path / run)
-        log = (tmp_path / f"{run}.log").open("w+")
-        with subprocess.Popen(line, stdout=log, stderr=log, env=ENVIRONMENT, start_new_session=True) as process:
-            while not (tmp_path / run / "tensorboard").exists():
-                assert process.poll() is None
-                time.sleep(0.05)
-            time.sleep(3)  # into the steps
-            if number == signal.SIGTERM:
-                process.send_signal(number)  # torchrun hands it on to each process's group
-            else:
-                children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-                os.kill(int(children[-1]), number)
-            process.wait(timeout=120)
+    line = launch(2, endless, tmp_path / "run")
+    with (
+        (tmp_path / "log").open("w+") as log,
+        subprocess.Popen(line, stdout=log, stderr=log, env=ENVIRONMENT, start_new_session=True) as process,
+    ):
+        while not (tmp_path / "run" / "tensorboard").exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        time.sleep(3)  # into the steps
+        if receiver == "torchrun":
+            process.send_signal(number)
+        else:
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+            os.kill(int(children[-1]), number)
+        process.wait(timeout=120)
         log.seek(0)
         said = log.read()
-        assert "the same command goes on from there" in said, said[-3000:]
-        assert (tmp_path / run / "state.safetensors").exists()
-        # torchrun itself ends with an error after SIGTERM, whatever its processes do
-        assert process.returncode == 0 or number == signal.SIGTERM, said[-3000:]
+    assert "the same command goes on from there" in said, said[-3000:]
+    assert (tmp_path / "run" / "state.safetensors").exists()
+    # torchrun itself ends with an error after SIGTERM, whatever its processes do
+    assert process.returncode == 0 or receiver == "torchrun", said[-3000:]

@@ -73,9 +73,9 @@ def test_a_signal_stops_after_the_step_with_a_state_to_go_on_from(
     whole: tuple[Path, list[str]], tmp_path: Path
 ) -> None:
     seldom = [*whole[1], "--save_every", "0"]
-    assert runs("usr1 3", seldom, tmp_path / "run") == [0]
-    assert state(tmp_path / "run")[1]["step"] == 4
-    assert runs("never", seldom, tmp_path / "run") == [0]
+    assert runs("usr1 3,never", seldom, tmp_path / "run") == [0, 0]
+    starts = (tmp_path / "run" / "starts.jsonl").read_text().splitlines()
+    assert [json.loads(start)["step"] for start in starts] == [0, 4]
     assert_equal(whole[0], tmp_path / "run")
 
 
