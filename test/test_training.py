@@ -350,3 +350,22 @@ def test_overfitting_one_batch_reaches_095(data_root: Path, tmp_path: Path) -> N
     ious = [(g & t).sum() / (g | t).sum() for g, t in zip(guess, truth, strict=True) if t.any()]
     assert len(ious) >= 4
     assert np.mean(ious) > 0.95
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_run_on_shards_goes_on_in_the_middle_of_an_epoch(small: TrainConfig, tmp_path: Path, workers: int) -> None:
+    from jmceln_core.data.readers import read_training
+    from jmceln_core.data.shards import write_shards
+
+    training, _ = read_training(small.data)
+    write_shards(training, tmp_path / "shards", description={}, pictures_per_shard=2)
+    data = replace(small.data, shards=str(tmp_path / "shards"), workers=workers)
+    settings = replace(small, data=data, optim=replace(small.optim, schedule="constant"), validate_every=3)
+    Trainer(settings, tmp_path / "whole", device="cpu").run()
+    part = replace(settings, optim=replace(settings.optim, steps=3))
+    Trainer(part, tmp_path / "parts", device="cpu").run()
+    assert lines(tmp_path / "parts")[-1]["epoch"] == 0.75
+    # the rest with other workers: the order of the samples does not depend on them
+    rest = replace(settings, data=replace(data, workers=1 - workers))
+    Trainer(rest, tmp_path / "parts", device="cpu").run()
+    assert lines(tmp_path / "whole") == lines(tmp_path / "parts")
