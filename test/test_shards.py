@@ -7,6 +7,7 @@ import http.server
 import itertools
 import json
 import resource
+import shutil
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -472,6 +473,8 @@ class Server(NamedTuple):
 
 @pytest.fixture
 def server(shards: Path) -> Iterator[Server]:
+    if shutil.which("curl") is None:
+        pytest.skip("WebDataset reads URLs with the command curl, which is not here")
     cut: set[str] = set()
 
     class Handler(http.server.SimpleHTTPRequestHandler):
@@ -490,6 +493,12 @@ def server(shards: Path) -> Iterator[Server]:
     serving.shutdown()
     thread.join()
     serving.server_close()
+
+
+def test_without_curl_a_url_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(DataError, match="needs the command curl"):
+        read_index("http://127.0.0.1:9/shards")
 
 
 def test_a_url_gives_what_the_folder_gives(shards: Path, server: Server) -> None:

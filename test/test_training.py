@@ -352,20 +352,19 @@ def test_overfitting_one_batch_reaches_095(data_root: Path, tmp_path: Path) -> N
     assert np.mean(ious) > 0.95
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_a_run_on_shards_goes_on_in_the_middle_of_an_epoch(small: TrainConfig, tmp_path: Path, workers: int) -> None:
+def test_a_run_on_shards_goes_on_in_the_middle_of_an_epoch(small: TrainConfig, tmp_path: Path) -> None:
     from jmceln_core.data.readers import read_training
     from jmceln_core.data.shards import write_shards
 
     training, _ = read_training(small.data)
     write_shards(training, tmp_path / "shards", description={}, pictures_per_shard=2)
-    data = replace(small.data, shards=str(tmp_path / "shards"), workers=workers)
+    data = replace(small.data, shards=str(tmp_path / "shards"), workers=1)
     settings = replace(small, data=data, optim=replace(small.optim, schedule="constant"), validate_every=3)
     Trainer(settings, tmp_path / "whole", device="cpu").run()
     part = replace(settings, optim=replace(settings.optim, steps=3))
     Trainer(part, tmp_path / "parts", device="cpu").run()
     assert lines(tmp_path / "parts")[-1]["epoch"] == 0.75
     # the rest with other workers: the order of the samples does not depend on them
-    rest = replace(settings, data=replace(data, workers=1 - workers))
+    rest = replace(settings, data=replace(data, workers=0))
     Trainer(rest, tmp_path / "parts", device="cpu").run()
     assert lines(tmp_path / "whole") == lines(tmp_path / "parts")

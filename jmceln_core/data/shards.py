@@ -291,7 +291,9 @@ def _opened(place: str) -> Iterator[_Hashed]:
         while hashed.read(1 << 20):
             pass
         stream.close()  # of a URL: raises OSError if the command that fetches it has failed
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        if error.filename == "curl":  # WebDataset reads URLs with it
+            raise DataError(f"{place}: reading URLs needs the command curl; install it (apt install curl)") from None
         raise DataError(f"{place}: no such file; {REMEDY}") from None
     except (OSError, TarError, ValueError) as error:
         raise DataError(f"{place}: cannot be read ({error.args[0] if error.args else error}); {REMEDY}") from None
