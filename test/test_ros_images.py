@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jmceln_ros import images
 from jmceln_ros.images import LAYOUTS, ImageError, fill_image, to_rgb
 
 # Where red, green and blue lie among a pixel's samples, bytes per sample, samples per pixel: REP-118 and
@@ -56,8 +57,59 @@ def reference(image):
     return out
 
 
+# Where a pixel's Y, U and V are: (row, column, height, step) to byte. Old and new name side by side, as in
+# sensor_msgs/image_encodings; the planes as the Linux kernel's V4L2 documentation draws them.
+YUV = {
+    "uyvy": lambda r, c, h, s: (r * s + 2 * c + 1, r * s + c // 2 * 4, r * s + c // 2 * 4 + 2),
+    "yuyv": lambda r, c, h, s: (r * s + 2 * c, r * s + c // 2 * 4 + 1, r * s + c // 2 * 4 + 3),
+    "nv12": lambda r, c, h, s: (r * s + c, (h + r // 2) * s + c // 2 * 2, (h + r // 2) * s + c // 2 * 2 + 1),
+    "nv21": lambda r, c, h, s: (r * s + c, (h + r // 2) * s + c // 2 * 2 + 1, (h + r // 2) * s + c // 2 * 2),
+    "nv24": lambda r, c, h, s: (r * s + c, (h + 2 * r) * s + 2 * c, (h + 2 * r) * s + 2 * c + 1),
+}
+YUV["yuv422"], YUV["yuv422_yuy2"] = YUV["uyvy"], YUV["yuyv"]
+# Bytes of a row per pixel, rows of all planes per row of the picture.
+YUV_SIZE = {"nv12": (1, 1.5), "nv21": (1, 1.5), "nv24": (1, 3)}
+
+# The colours of the first two rows of two.
+BAYER = ("rggb", "bggr", "gbrg", "grbg")
+
+
+def yuv_message(encoding, height, width, *, padding=0):
+    """An image message of random bytes, and its pixels by the equations of BT.601 one by one, (H, W, 3) float."""
+    row_bytes, rows = YUV_SIZE.get(encoding, (2, 1))
+    step = width * row_bytes + padding
+    data = np.random.default_rng(0).integers(0, 256, int(height * rows) * step, dtype=np.uint8).tobytes()
+    rgb = np.zeros((height, width, 3))
+    for row in range(height):
+        for column in range(width):
+            y, u, v = (data[at] for at in YUV[encoding](row, column, height, step))
+            y, u, v = 1.164 * max(y - 16, 0), u - 128, v - 128
+            rgb[row, column] = y + 1.596 * v, y - 0.391 * u - 0.813 * v, y + 2.018 * u
+    image = SimpleNamespace(
+        height=height, width=width, encoding=encoding, is_bigendian=0, step=step, data=array("B", data)
+    )
+    return image, rgb.clip(0, 255)
+
+
+def bayer_message(pattern, bits, rgb, *, padding=0, big=0):
+    """What a camera whose filters lie in `pattern` sees of `rgb` (H, W, 3)."""
+    height, width, _ = rgb.shape
+    data = bytearray()
+    for row in range(height):
+        for column in range(width):
+            value = int(rgb[row, column, "rgb".index(pattern[row % 2 * 2 + column % 2])])
+            data += struct.pack("B" if bits == 8 else ">H" if big else "<H", value if bits == 8 else value * 257)
+        data += b"\xaa" * padding
+    encoding = f"bayer_{pattern}{bits}"
+    step = len(data) // height
+    return SimpleNamespace(height=height, width=width, encoding=encoding, is_bigendian=big, step=step, data=bytes(data))
+
+
 def test_the_table_of_encodings_is_the_tested_one():
     assert set(LAYOUTS) == set(ENCODINGS)
+    bayer = {f"bayer_{pattern}{bits}" for pattern in BAYER for bits in (8, 16)}
+    assert set(images.ENCODINGS) == {*ENCODINGS, *YUV, *bayer}
+    assert len(images.ENCODINGS) == len(set(images.ENCODINGS))
 
 
 @pytest.mark.parametrize("big", [0, 1])
@@ -69,6 +121,99 @@ def test_every_encoding_padding_and_byte_order(encoding, padding, big):
     assert rgb.dtype == np.uint8
     assert rgb.flags.c_contiguous
     np.testing.assert_array_equal(rgb, reference(image))
+
+
+@pytest.mark.parametrize("as_sent", [bytes, bytearray, lambda data: array("B", data)])
+@pytest.mark.parametrize("padding", [0, 1, 6])
+@pytest.mark.parametrize("size", [(2, 2), (6, 10), (32, 48)])
+@pytest.mark.parametrize("encoding", YUV)
+def test_every_yuv_encoding(encoding, size, padding, as_sent):
+    image, expected = yuv_message(encoding, *size, padding=padding)
+    image.data = as_sent(image.data)
+    rgb = to_rgb(image)
+    assert rgb.dtype == np.uint8
+    assert rgb.flags.c_contiguous
+    np.testing.assert_allclose(rgb, expected, atol=2)  # OpenCV's fixed point numbers
+
+
+def test_pixels_of_their_own_colour_may_be_odd_in_number():
+    for encoding, height, width in (("nv24", 3, 5), ("uyvy", 3, 4), ("yuyv", 1, 2)):
+        image, expected = yuv_message(encoding, height, width, padding=3)
+        np.testing.assert_allclose(to_rgb(image), expected, atol=2)
+
+
+@pytest.mark.parametrize("padding", [0, 1, 6])
+@pytest.mark.parametrize(("bits", "big"), [(8, 0), (8, 1), (16, 0), (16, 1)])
+@pytest.mark.parametrize("pattern", BAYER)
+def test_every_bayer_pattern(pattern, bits, big, padding):
+    """Patches of constant colour; what lies two pixels from another patch has nothing else to be interpolated from."""
+    patches = np.array([[[200, 100, 50], [0, 255, 30]], [[10, 20, 240], [255, 255, 255]]], np.uint8)
+    scene = patches.repeat(9, axis=0).repeat(11, axis=1)
+    rgb = to_rgb(bayer_message(pattern, bits, scene, padding=padding, big=big))
+    assert rgb.dtype == np.uint8
+    assert rgb.shape == scene.shape
+    assert rgb.flags.c_contiguous
+    for row in (0, 9):
+        for column in (0, 11):
+            inner = (slice(row + 2, row + 7), slice(column + 2, column + 9))
+            np.testing.assert_array_equal(rgb[inner], scene[inner])
+
+
+def test_a_slope_is_interpolated_between_the_samples_of_its_colour():
+    """On an even slope the mean of the neighbours is the pixel's own value, in every colour."""
+    scene = np.arange(0, 200, 10, dtype=np.uint8)[None, :, None].repeat(12, axis=0).repeat(3, axis=2)
+    for pattern in BAYER:
+        rgb = to_rgb(bayer_message(pattern, 8, scene))
+        np.testing.assert_allclose(rgb[1:-1, 1:-1].astype(int), scene[1:-1, 1:-1], atol=1)
+
+
+def raw_message(encoding, height, width):
+    """A complete message of zeros in an encoding that is no row of whole pixels, of any size."""
+    row_bytes, rows = (1, 3) if encoding.startswith("nv") else (2, 1)
+    data = bytes(height * rows * width * row_bytes)
+    return SimpleNamespace(
+        height=height, width=width, encoding=encoding, is_bigendian=0, step=width * row_bytes, data=data
+    )
+
+
+@pytest.mark.parametrize(
+    ("encoding", "height", "width", "said"),
+    [
+        ("uyvy", 4, 5, "uyvy image of 5x4 .*width must be even"),
+        ("yuv422", 4, 5, "width must be even"),
+        ("yuyv", 4, 1, "width must be even"),
+        ("yuv422_yuy2", 4, 5, "width must be even"),
+        ("nv12", 5, 4, "nv12 image of 4x5 .*width and the height must be even"),
+        ("nv12", 4, 5, "must be even"),
+        ("nv21", 1, 4, "must be even"),
+        ("bayer_rggb8", 2, 4, "4x2 .*from 3x3"),  # OpenCV returns black for these
+        ("bayer_gbrg16", 4, 1, "1x4 .*from 3x3"),
+    ],
+)
+def test_a_size_that_the_encoding_cannot_have_is_refused(encoding, height, width, said):
+    with pytest.raises(ImageError, match=said):
+        to_rgb(raw_message(encoding, height, width))
+
+
+@pytest.mark.parametrize("encoding", [*YUV, *(f"bayer_{p}{b}" for p in BAYER for b in (8, 16))])
+def test_too_little_data_and_a_short_step_are_refused(encoding):
+    """The last byte decides, in both planes where there are two; what is missing of the last row is its padding."""
+    height, width, padding = 4, 6, 5
+    if encoding in YUV:
+        image, _ = yuv_message(encoding, height, width, padding=padding)
+    else:
+        scene = np.zeros((height, width, 3), np.uint8)
+        image = bayer_message(encoding[6:10], int(encoding[10:]), scene, padding=padding)
+    expected = to_rgb(image)
+    last = len(image.data) - (2 * padding if encoding == "nv24" else padding)
+    image.data = image.data[:last]
+    np.testing.assert_array_equal(to_rgb(image), expected)
+    image.data = image.data[:-1]
+    with pytest.raises(ImageError, match=f"image data has {last - 1} bytes"):
+        to_rgb(image)
+    image.step = image.step - padding - 1
+    with pytest.raises(ImageError, match=f"image step is {image.step} bytes"):
+        to_rgb(image)
 
 
 def test_an_unpadded_rgb_image_is_not_copied():
@@ -95,7 +240,7 @@ def test_the_last_row_may_lack_its_padding():
     [
         ({"encoding": "16UC1"}, "depth.*mono16"),  # REP-118: millimetres, not grey levels
         ({"encoding": "32FC1"}, "depth.*colour topic"),
-        ({"encoding": "yuv422"}, "'yuv422' is not supported.*rgb8, bgr8"),
+        ({"encoding": "yuv411"}, "'yuv411' is not supported.*rgb8, bgr8.*nv12.*bayer_rggb8"),
         ({"encoding": ""}, "'' is not supported"),
         ({"height": 0}, "7x0 pixels"),
         ({"width": 0}, "0x5 pixels"),
@@ -117,7 +262,7 @@ def test_a_broken_image_is_refused_with_reason_and_remedy(changes, said):
     height=st.integers(0, 2**32 - 1) | st.integers(0, 9),
     width=st.integers(0, 2**32 - 1) | st.integers(0, 9),
     step=st.integers(0, 2**32 - 1) | st.integers(0, 40),
-    encoding=st.sampled_from(sorted(ENCODINGS)) | st.text(max_size=8),
+    encoding=st.sampled_from(sorted(images.ENCODINGS)) | st.text(max_size=8),
     big=st.integers(0, 255),
     data=st.binary(max_size=200),
 )
@@ -149,6 +294,7 @@ def test_what_is_filled_in_is_read_back(encoding):
         (np.zeros((2, 2), np.uint8), "rgb8"),  # one channel for three
         (np.zeros((2, 2), np.uint8), "mono16"),  # one byte for two
         (np.zeros((2,), np.uint8), "mono8"),  # no picture
+        (np.zeros((2, 2, 2), np.uint8), "yuyv"),  # read, but never written
         (np.zeros((2, 2), np.uint8), "nonsense"),
     ],
 )
