@@ -1,14 +1,15 @@
-"""sensor_msgs/Image to and from numpy, without cv_bridge.
+"""sensor_msgs/Image to and from numpy, and sensor_msgs/CompressedImage to it, without cv_bridge.
 
 `cv_bridge` would bring nothing here: an own table of layouts is shorter than asking whether the one that imports is the
 ROS 2 one. It reads nv12, nv21 and nv24 too, which `cv_bridge` does not, and it refuses depth as a picture, which
 `cv_bridge` turns into grey without a word.
 
-The functions read and fill any object with the fields of sensor_msgs/Image, so nothing here imports ROS.
+The functions read and fill any object with the fields of these messages, so nothing here imports ROS.
 """
 
 from __future__ import annotations
 
+import struct
 from array import array
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -25,6 +26,13 @@ class ImageMessage(Protocol):
     encoding: str
     is_bigendian: int
     step: int
+    data: Any
+
+
+class CompressedImageMessage(Protocol):
+    """The fields of sensor_msgs/CompressedImage that are read here."""
+
+    format: str
     data: Any
 
 
@@ -102,6 +110,8 @@ _SMALLEST_BAYER = 3
 _BT601 = np.array([[1.164, 0.0, 1.596], [1.164, -0.391, -0.813], [1.164, 2.018, 0.0]])
 _YUV_TO_RGB = np.column_stack([_BT601, _BT601 @ [-16.0, -128.0, -128.0]])
 
+_PNG_START, _JPEG_START = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
+
 #: Depth by REP-118. Grey levels made of distances are no picture a network was trained on, so they are refused.
 DEPTH_ENCODINGS = ("16UC1", "32FC1")
 
@@ -120,13 +130,7 @@ def to_rgb(message: ImageMessage, *, max_side: int = 8192) -> np.ndarray:
     """
     height, width, step, encoding = int(message.height), int(message.width), int(message.step), message.encoding
     _check_encoding(encoding)
-    if height < 1 or width < 1:
-        raise ImageError(f"image of {width}x{height} pixels: there is nothing to look at; check the camera driver")
-    if max(height, width) > max_side:
-        raise ImageError(
-            f"image of {width}x{height} pixels is larger than the {max_side} allowed for a side; "
-            "resize it, or raise the parameter max_image_side"
-        )
+    _check_size(height, width, max_side)
     if encoding in LAYOUTS:
         layout = LAYOUTS[encoding]
         pixels = _plane(message, (height, width, layout.channels), step, sample_bytes=layout.sample_bytes)
@@ -157,6 +161,39 @@ def to_rgb(message: ImageMessage, *, max_side: int = 8192) -> np.ndarray:
     return np.asarray(cv2.transform(yuv, _YUV_TO_RGB))
 
 
+def compressed_to_rgb(message: CompressedImageMessage, *, max_side: int = 8192) -> np.ndarray:
+    """The picture of a compressed image message (JPEG or PNG) as (H, W, 3) uint8 RGB, contiguous.
+
+    The data's own first bytes say what they are. `format` ("jpeg", "png", "rgb8; jpeg compressed bgr8" ...) says two
+    things besides: that it is depth, and, as "compressed rgb8", that red and blue changed places before compression
+    (sensor_msgs/CompressedImage: the pixel format given to the codec, and the codec takes every picture for bgr8).
+    Alpha is dropped, 16 bits become 8, and the orientation a camera wrote into its JPEG is not applied: positions
+    are those of the sensor, which the camera's calibration is about.
+
+    Raises ImageError for other codecs, depth, sizes of 0 or beyond `max_side` (known from the header, before memory is
+    taken for the picture), and data that OpenCV cannot decode.
+    """
+    origin, _, codec = message.format.partition(";")
+    if "compressedDepth" in message.format or (codec and origin.strip() in DEPTH_ENCODINGS):
+        raise ImageError(
+            f"compressed image of format {message.format!r} is depth, not a picture; subscribe to the camera's colour "
+            "topic"
+        )
+    data = memoryview(message.data)
+    height, width = _compressed_size(data, message.format)
+    _check_size(height, width, max_side)
+    try:
+        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error as error:
+        raise ImageError(f"compressed image of {width}x{height} pixels cannot be decoded: {error}") from error
+    if bgr is None or bgr.shape != (height, width, 3):
+        raise ImageError(
+            f"compressed image of {width}x{height} pixels cannot be decoded: its {data.nbytes} bytes are broken or "
+            "cut off"
+        )
+    return np.asarray(bgr if "compressed rgb" in codec else cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))
+
+
 def fill_image(message: ImageMessage, pixels: np.ndarray, encoding: str) -> None:
     """Writes (H, W) or (H, W, C) uint8 pixels into an image message, unpadded. The header is the caller's.
 
@@ -176,6 +213,48 @@ def fill_image(message: ImageMessage, pixels: np.ndarray, encoding: str) -> None
     # An array of bytes is taken over as it is; the constructor array("B", buffer) would walk it byte by byte.
     message.data = array("B")
     message.data.frombytes(np.ascontiguousarray(pixels).data.cast("B"))
+
+
+def _check_size(height: int, width: int, max_side: int) -> None:
+    if height < 1 or width < 1:
+        raise ImageError(f"image of {width}x{height} pixels: there is nothing to look at; check the camera driver")
+    if max(height, width) > max_side:
+        raise ImageError(
+            f"image of {width}x{height} pixels is larger than the {max_side} allowed for a side; "
+            "resize it, or raise the parameter max_image_side"
+        )
+
+
+def _compressed_size(data: memoryview, name: str) -> tuple[int, int]:
+    """Height and width in pixels from the header of a JPEG or PNG. Raises ImageError if there is no such header."""
+    size = None
+    if data[:8] == _PNG_START:
+        if data[12:16] == b"IHDR" and len(data) >= 24:
+            size = struct.unpack_from(">II", data, 16)[::-1]
+    elif data[:2] == _JPEG_START:
+        size = _jpeg_size(data)
+    else:
+        raise ImageError(
+            f"compressed image of format {name!r} with {data.nbytes} bytes is neither JPEG nor PNG; "
+            "set the publisher's compression to one of these"
+        )
+    if size is None:
+        raise ImageError(f"compressed image of format {name!r} with {data.nbytes} bytes has a broken header")
+    return size
+
+
+def _jpeg_size(data: memoryview) -> tuple[int, int] | None:
+    """Height and width from the first start-of-frame segment (ITU-T T.81, B.2.2), or None."""
+    at = 2
+    while at + 9 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xFF:  # a fill byte
+            at += 1
+        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return struct.unpack_from(">HH", data, at + 5)
+        else:
+            at += 2 + struct.unpack_from(">H", data, at + 2)[0]
+    return None
 
 
 def _plane(

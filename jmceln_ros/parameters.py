@@ -58,6 +58,9 @@ class SegmentSettings:
     precision: str = parameter(
         "", "Number format of the model; empty is fp32, the others need a GPU.", choices=("", "fp32", "bf16", "fp16")
     )
+    compressed: bool = parameter(
+        False, "Subscribe to image/compressed (sensor_msgs/msg/CompressedImage: JPEG or PNG) instead of image."
+    )
     mode: str = parameter(
         "track",
         "track answers every frame for the command in force, once answers one frame for each command.",

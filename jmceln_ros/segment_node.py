@@ -16,11 +16,11 @@ from rcl_interfaces.msg import SetParametersResult
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.subscription import Subscription
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 
 from jmceln_ros import parameters, qos
-from jmceln_ros.images import ImageError, fill_image, to_rgb
+from jmceln_ros.images import ImageError, compressed_to_rgb, fill_image, to_rgb
 from jmceln_ros.intake import Intake, Job
 from jmceln_ros.msg import Target
 from jmceln_ros.parameters import SegmentSettings
@@ -59,7 +59,9 @@ class SegmentNode(LifecycleNode):
         super().__init__("segment_node")
         self._make_segmenter = make_segmenter
         self._settings = parameters.declare(self, SegmentSettings)
-        self._intake: Intake[Image] = Intake(mode=self._settings.mode, max_rate=self._settings.max_rate)
+        self._intake: Intake[Image | CompressedImage] = Intake(
+            mode=self._settings.mode, max_rate=self._settings.max_rate
+        )
         self._segmenter: Segmenter | None = None
         self._worker: threading.Thread | None = None
         self._images: Subscription | None = None
@@ -98,7 +100,8 @@ class SegmentNode(LifecycleNode):
         self._intake.open()
         self._worker = threading.Thread(target=self._work, name="segment", daemon=True)
         self._worker.start()
-        self._images = self.create_subscription(Image, "image", self._intake.put, qos.IMAGE_INPUT)
+        kind, topic = (CompressedImage, "image/compressed") if self._settings.compressed else (Image, "image")
+        self._images = self.create_subscription(kind, topic, self._intake.put, qos.IMAGE_INPUT)
         self.get_logger().info(
             f"active: images from {self._images.topic_name}, commands from {self._commands.topic_name}, "
             f"answers on {self._target.topic_name}"
@@ -193,9 +196,10 @@ class SegmentNode(LifecycleNode):
                 if self._intake.done(job):
                     self._active_command.publish(String())
 
-    def _answer(self, job: Job[Image]) -> None:
+    def _answer(self, job: Job[Image | CompressedImage]) -> None:
         assert self._segmenter is not None
-        rgb = to_rgb(job.frame, max_side=self._settings.max_image_side)
+        decode = compressed_to_rgb if isinstance(job.frame, CompressedImage) else to_rgb
+        rgb = decode(job.frame, max_side=self._settings.max_image_side)
         begin = time.perf_counter()
         self._segmenter.set_image(rgb)
         segmentation = self._segmenter.segment(job.command.text)

@@ -20,6 +20,7 @@ ARGUMENTS = (
     ("model", "", "Name of a bundled model or path of a checkpoint; empty is as params_file says."),
     ("device", "", "cpu, cuda, cuda:1 ...; empty is as params_file says."),
     ("image_topic", "image", "Camera topic (sensor_msgs/msg/Image)."),
+    ("compressed", "", "Whether to take image_topic/compressed instead.", ("", "true", "false")),
     ("command_topic", "/command", "Topic of the sentences (std_msgs/msg/String)."),
     ("autostart", "true", "Whether the node configures and activates itself.", ("true", "false")),
     ("use_sim_time", "false", "Whether to take the time from /clock.", ("true", "false")),
@@ -33,7 +34,8 @@ def start(context: LaunchContext) -> list[Node]:
     value = {name: LaunchConfiguration(name).perform(context) for name, *_ in ARGUMENTS}
     share = Path(get_package_share_directory("jmceln_ros"))
     given = {name: ParameterValue(value[name], value_type=str) for name in ("model", "device") if value[name]}
-    switches = {name: value[name] == "true" for name in ("autostart", "use_sim_time")}
+    switches = {name: value[name] == "true" for name in ("autostart", "use_sim_time", "compressed") if value[name]}
+    topic = value["image_topic"]
     return [
         Node(
             package="jmceln_ros",
@@ -41,7 +43,11 @@ def start(context: LaunchContext) -> list[Node]:
             name="segment_node",
             namespace=value["namespace"],
             parameters=[value["params_file"] or str(share / "config" / "segment.yaml"), given | switches],
-            remappings=[("image", value["image_topic"]), ("/command", value["command_topic"])],
+            remappings=[
+                ("image", topic),
+                ("image/compressed", f"{topic}/compressed"),
+                ("/command", value["command_topic"]),
+            ],
             arguments=["--ros-args", "--log-level", f"segment_node:={value['log_level']}"],
             respawn=value["respawn"] == "true",
             respawn_delay=2.0,

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import struct
+import zlib
 from array import array
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jmceln_ros import images
-from jmceln_ros.images import LAYOUTS, ImageError, fill_image, to_rgb
+from jmceln_ros.images import LAYOUTS, ImageError, compressed_to_rgb, fill_image, to_rgb
 
 # Where red, green and blue lie among a pixel's samples, bytes per sample, samples per pixel: REP-118 and
 # sensor_msgs/image_encodings, written down a second time.
@@ -301,3 +303,134 @@ def test_what_is_filled_in_is_read_back(encoding):
 def test_an_array_that_is_not_the_encoding_is_refused(pixels, encoding):
     with pytest.raises(ImageError):
         fill_image(SimpleNamespace(), pixels, encoding)
+
+
+def scene():
+    """(48, 64, 3) uint8 RGB: patches whose edges lie on JPEG's blocks (16x16 for colour at half resolution)."""
+    picture = np.full((48, 64, 3), 90, np.uint8)
+    picture[:16, :32] = (220, 20, 30)
+    picture[32:, 32:] = (10, 40, 210)
+    return picture
+
+
+def assert_jpeg_of_scene(rgb):
+    """JPEG changes constant patches by rounding alone; colours at half resolution run over an edge by two pixels."""
+    for row in (0, 16, 32):
+        for column in (0, 32):
+            inner = (slice(row + 2, row + 14), slice(column + 2, column + 30))
+            assert np.abs(rgb[inner].astype(int) - scene()[inner]).max() <= 3
+
+
+def compressed(pixels, extension, name, as_sent=bytes):
+    """A compressed image message of (H, W[, C]) RGB or grey pixels, as OpenCV writes them."""
+    order = {2: slice(None), 3: (2, 1, 0), 4: (2, 1, 0, 3)}[pixels.ndim if pixels.ndim == 2 else pixels.shape[2]]
+    ok, data = cv2.imencode(extension, pixels if pixels.ndim == 2 else np.ascontiguousarray(pixels[..., order]))
+    assert ok
+    return SimpleNamespace(format=name, data=as_sent(data.tobytes()))
+
+
+@pytest.mark.parametrize("as_sent", [bytes, lambda data: array("B", data)])
+@pytest.mark.parametrize("name", ["", "png", "rgb8; png compressed bgr8", "bgr8; png compressed bgr8", "jpeg"])
+def test_png_is_read_exactly(name, as_sent):
+    rgb = compressed_to_rgb(compressed(scene(), ".png", name, as_sent))
+    assert rgb.dtype == np.uint8
+    assert rgb.flags.c_contiguous
+    np.testing.assert_array_equal(rgb, scene())
+
+
+@pytest.mark.parametrize("name", ["", "jpeg", "jpg", "rgb8; jpeg compressed bgr8", "bgr8; jpeg compressed bgr8"])
+def test_jpeg_is_read_within_its_loss(name):
+    assert_jpeg_of_scene(compressed_to_rgb(compressed(scene(), ".jpg", name)))
+
+
+def test_compressed_grey_alpha_and_sixteen_bits():
+    grey = scene()[..., 0]
+    for extension, name in ((".png", "mono8; png compressed "), (".jpg", "mono8; jpeg compressed ")):
+        rgb = compressed_to_rgb(compressed(grey, extension, name)).astype(int)
+        assert np.abs(rgb - grey[..., None]).max() <= 4
+    alpha = np.dstack([scene(), np.full((48, 64), 7, np.uint8)])
+    np.testing.assert_array_equal(compressed_to_rgb(compressed(alpha, ".png", "png")), scene())
+    deep = scene().astype(np.uint16) * 257
+    np.testing.assert_array_equal(compressed_to_rgb(compressed(deep, ".png", "rgb16; png compressed bgr16")), scene())
+
+
+def test_red_and_blue_are_put_back_where_the_format_says_so():
+    message = compressed(scene()[..., ::-1], ".png", "bgr8; png compressed rgb8")
+    rgb = compressed_to_rgb(message)
+    assert rgb.flags.c_contiguous
+    np.testing.assert_array_equal(rgb, scene())
+
+
+def test_the_orientation_in_a_jpeg_is_not_applied():
+    message = compressed(scene(), ".jpg", "jpeg")
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"  # turned by 90 degrees
+    message.data = message.data[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + message.data[2:]
+    turned = cv2.imdecode(np.frombuffer(message.data, np.uint8), cv2.IMREAD_COLOR)
+    assert turned.shape == (64, 48, 3)
+    assert_jpeg_of_scene(compressed_to_rgb(message))
+
+
+def png_header(width, height):
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n\0\0\0\r" + header + struct.pack(">I", zlib.crc32(header))
+
+
+def jpeg_header(width, height):
+    return b"\xff\xd8\xff\xff\xe0\0\x04ab\xff\xc2\0\x11\x08" + struct.pack(">HH", height, width) + bytes(12)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "said"),
+    [
+        ("16UC1; compressedDepth png", b"", "depth.*colour topic"),
+        ("32FC1; compressedDepth", b"", "depth.*colour topic"),
+        ("16UC1; png compressed ", b"", "depth.*colour topic"),
+        ("jpeg", b"", "'jpeg' with 0 bytes is neither JPEG nor PNG"),
+        ("jpeg", b"II*\0" + bytes(99), "neither JPEG nor PNG"),  # TIFF
+        ("jpeg", b"\xff\xd8", "broken header"),
+        ("jpeg", b"\xff\xd8" + bytes(99), "broken header"),
+        ("jpeg", b"\xff\xd8" + b"\xff" * 999, "broken header"),
+        ("png", b"\x89PNG\r\n\x1a\n", "broken header"),
+        ("png", b"\x89PNG\r\n\x1a\n" + bytes(99), "broken header"),
+        ("png", png_header(0, 5), "0x5 pixels"),
+        ("jpeg", jpeg_header(7, 0), "7x0 pixels"),
+        ("png", png_header(2**31 - 1, 2**31 - 1), "max_image_side"),
+        ("png", png_header(4, 101), "4x101 pixels is larger than the 100"),
+        ("jpeg", jpeg_header(65535, 65535), "65535x65535 pixels.*max_image_side"),
+    ],
+)
+def test_a_broken_or_huge_compressed_image_is_refused_before_it_is_decoded(monkeypatch, name, data, said):
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("memory for the picture would be taken"))
+    with pytest.raises(ImageError, match=said):
+        compressed_to_rgb(SimpleNamespace(format=name, data=data), max_side=100)
+
+
+@pytest.mark.parametrize("data", [png_header(6, 4), jpeg_header(6, 4), png_header(6, 4) + bytes(99)])
+def test_what_cannot_be_decoded_is_refused(data):
+    with pytest.raises(ImageError, match="6x4 pixels cannot be decoded"):
+        compressed_to_rgb(SimpleNamespace(format="", data=data))
+
+
+def test_a_cut_off_png_is_refused():
+    message = compressed(scene(), ".png", "png")
+    message.data = message.data[: len(message.data) // 2]
+    with pytest.raises(ImageError, match=f"64x48 pixels cannot be decoded.*{len(message.data)} bytes"):
+        compressed_to_rgb(message)
+
+
+@given(
+    extension=st.sampled_from([".jpg", ".png"]),
+    changes=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=9),
+    kept=st.floats(0, 1),
+)
+def test_damage_gives_a_picture_or_an_image_error_and_nothing_else(extension, changes, kept):
+    message = compressed(scene(), extension, "", bytearray)
+    for where, value in changes:
+        message.data[int(where * (len(message.data) - 1))] = value
+    message.data = message.data[: int(kept * len(message.data)) + 1]
+    try:
+        rgb = compressed_to_rgb(message, max_side=500)
+    except ImageError:
+        return
+    assert rgb.ndim == 3
+    assert max(rgb.shape) <= 500

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 
+import cv2
 import numpy as np
 import pytest
 
@@ -16,9 +17,10 @@ from rcl_interfaces.msg import ParameterType
 from rcl_interfaces.srv import DescribeParameters
 from ros_colour_node import SLOW_SECONDS
 from ros_harness import COLOUR_NODE, START_TIMEOUT, mask_of, patches, probing
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 
+from jmceln_ros import qos
 from jmceln_ros.images import LAYOUTS
 from jmceln_ros.msg import Target
 from jmceln_ros.processes import NodeProcess, executable
@@ -294,6 +296,40 @@ def test_lifecycle_kill_respawn_and_ctrl_c(tmp_path, node):
             assert "Traceback" not in second.output
     assert node.exit_code is None
     assert "elsewhere" not in node.output
+
+
+def test_compressed_images(tmp_path):
+    """JPEG and PNG on image/compressed are answered, broken ones and the topic image are not."""
+    with (
+        elsewhere(tmp_path / "log", compressed=True) as process,
+        probing("elsewhere", command="command") as probe,
+    ):
+        camera = probe.create_publisher(CompressedImage, "image/compressed", qos.IMAGE_OUTPUT)
+        probe.until(lambda: "active: images from /elsewhere/image/compressed" in process.output, START_TIMEOUT)
+        probe.until(lambda: camera.get_subscription_count() and probe.person.get_subscription_count())
+        assert not probe.camera.get_subscription_count()
+        assert "configured" in probe.set_parameter("compressed", False)
+        probe.command("red")
+        bgr = np.ascontiguousarray(patches()[..., ::-1])
+        for extension, name in ((".png", "png"), (".jpg", "rgb8; jpeg compressed bgr8")):
+            message = CompressedImage(format=name, data=cv2.imencode(extension, bgr)[1].tobytes())
+            message.header = probe.image(patches()).header
+            broken = CompressedImage(format=name, data=message.data[:40])
+            broken.header.frame_id = "broken"
+            camera.publish(broken)
+            probe.until(lambda: "image not answered: compressed image" in process.output)
+
+            def answer(header=message.header):
+                return next((target for target in probe.targets if target.header == header), None)
+
+            target = probe.until(answer, every=1.0, do=lambda message=message: camera.publish(message))
+            assert (target.image_width, target.image_height) == (64, 48)
+            assert target.centroid_u == pytest.approx(14.5, abs=0.5)
+            assert target.centroid_v == pytest.approx(14.5, abs=0.5)
+            assert target.area == pytest.approx(200, abs=0 if extension == ".png" else 40)
+        assert not any(target.header.frame_id == "broken" for target in probe.targets)
+        assert process.interrupt() == 0
+        assert "Traceback" not in process.output
 
 
 def test_the_installed_executable_refuses_bad_parameters_in_one_line(tmp_path):
