@@ -52,6 +52,7 @@ def test_the_arguments_reach_the_node(tmp_path):
         "namespace": "robot1",
         "params_file": parameters,
         "device": "0",  # a string, though it looks like a number
+        "compressed": "true",
         "command_topic": "/robot1/say",
         "autostart": "false",
         "respawn": "false",
@@ -68,13 +69,16 @@ def test_the_arguments_reach_the_node(tmp_path):
             client = probe.create_client(GetParameters, "segment_node/get_parameters")
             probe.until(lambda: client.service_is_ready() or process.poll() is not None, START_TIMEOUT)
             assert process.poll() is None, process.stdout.read()
-            names = ["model", "max_rate", "device", "autostart", "use_sim_time"]
-            model, rate, device, autostart, sim = probe.call(GetParameters, "get_parameters", names=names).values
+            names = ["model", "max_rate", "device", "autostart", "use_sim_time", "compressed"]
+            model, rate, device, autostart, sim, compressed = probe.call(
+                GetParameters, "get_parameters", names=names
+            ).values
             assert model.string_value == "from_the_file"
             assert rate.double_value == 7.5
             assert device.string_value == "0"
             assert not autostart.bool_value
             assert not sim.bool_value
+            assert compressed.bool_value
             assert probe.state() == State.PRIMARY_STATE_UNCONFIGURED
             probe.until(probe.person.get_subscription_count)
             probe.command("the cup")
