@@ -56,6 +56,14 @@ class Layout:
 
 _GREY, _RGB, _BGR = (0, 0, 0), (0, 1, 2), (2, 1, 0)
 
+# By channels and their order. OpenCV takes a tenth of the time that numpy takes to index by a list.
+_REORDER = {
+    (1, _GREY): cv2.COLOR_GRAY2RGB,
+    (3, _BGR): cv2.COLOR_BGR2RGB,
+    (4, _RGB): cv2.COLOR_RGBA2RGB,
+    (4, _BGR): cv2.COLOR_BGRA2RGB,
+}
+
 #: Pictures whose pixels lie whole, one after the other. The untyped 8UC3 and 8UC4 are OpenCV arrays, hence blue first.
 LAYOUTS = {
     "rgb8": Layout(1, 3, _RGB),
@@ -134,9 +142,8 @@ def to_rgb(message: ImageMessage, *, max_side: int = 8192) -> np.ndarray:
     if encoding in LAYOUTS:
         layout = LAYOUTS[encoding]
         pixels = _plane(message, (height, width, layout.channels), step, sample_bytes=layout.sample_bytes)
-        if layout.rgb != _RGB or layout.channels != 3:
-            pixels = pixels[..., layout.rgb]
-        return np.ascontiguousarray(_to_bytes(pixels))
+        code = _REORDER.get((layout.channels, layout.rgb))
+        return np.ascontiguousarray(_to_bytes(pixels) if code is None else cv2.cvtColor(_to_bytes(pixels), code))
     if encoding in BAYER:
         if min(height, width) < _SMALLEST_BAYER:
             raise ImageError(
