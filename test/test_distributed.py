@@ -66,6 +66,7 @@ def test_two_processes_show_the_losses_of_one(one: tuple[list[str], list[dict[st
     assert_same(one[1], lines(tmp_path / "two"))
 
 
+@pytest.mark.slow
 def test_two_sharded_processes_show_the_losses_of_one_and_one_goes_on_from_their_state(
     one: tuple[list[str], list[dict[str, float]]], tmp_path: Path
 ) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
@@ -249,6 +249,7 @@ def said(picture, rgb, seed=0, limit=100):
 
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(pictures(), st.integers(0, 10))
+@example([("backpack", "black", 0, 96, 8, 10, False), ("backpack", "black", 0, 14, 8, 8, False)], 0)  # one is a speck
 def test_every_sentence_is_true_of_its_target_alone(shapes, seed):
     picture, rgb = drawn(shapes)
     reader = Reader(picture, rgb)

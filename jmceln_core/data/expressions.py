@@ -645,7 +645,7 @@ def _located(
     aspect = scene.picture.width / scene.picture.height
     for side, weight in _sides(t, others, aspect=aspect, sure=sure):
         yield _Draft(kind or "location", weight, _filled(_SIDE.get(side, {}), noun))
-        if bare and others and side in _BARE:
+        if bare and any(u.area >= SMALLEST_SHARE for u in others) and side in _BARE:
             yield _Draft("location", 0.7 * weight, _BARE[side])
     if sure:
         # "bigger" and "second" need others that surely are of the kind; "the biggest food" is nobody's word
@@ -675,7 +675,8 @@ def _drafts(scene: Scene, t: Thing) -> Iterator[_Draft]:
     said = list(t.names.said)
     total = sum(weight for _, weight in said)
     said += [(wider, 0.06 * total / len(t.names.wider)) for wider in t.names.wider]
-    if len(scene.things) > 1 and len({u.category for u in scene.things}) == 1:
+    seen = [u for u in scene.things if u.area >= SMALLEST_SHARE]  # "the bottom one" is said among things one sees
+    if len(seen) > 1 and len({u.category for u in scene.things}) == 1:
         said.append(("one", 0.15 * total))
     for noun, weight in said:
         heard = scene.things if noun == "one" else scene.heard_as(noun)
