@@ -49,11 +49,19 @@ class CheckpointError(RuntimeError):
 
 @dataclass(frozen=True)
 class EncoderFile:
-    """A file of frozen weights beside the checkpoint: its tensor K is the model's PREFIX + K."""
+    """A file of frozen weights beside the checkpoint: its tensor K is the model's PREFIX + K.
+
+    Tensors whose K starts with one of `tuned` have learned since: the checkpoint has its own.
+    """
 
     file: str  # name without a folder
     sha256: str  # of the whole file, hexadecimal
     prefix: str  # for example "image_encoder.net."
+    tuned: tuple[str, ...] = ()  # for example "blocks.10."
+
+    def frozen(self, key: str) -> bool:
+        """Whether the model's tensor of that name is the file's."""
+        return key.startswith(self.prefix) and not key.startswith(tuple(self.prefix + name for name in self.tuned))
 
 
 @dataclass(frozen=True)
@@ -104,8 +112,8 @@ def save(
 ) -> Path:
     """Write a checkpoint of `model.state_dict()` to PATH.safetensors and return its path.
 
-    Tensors under the prefix of one of the `encoders` (by a name of your own; see `save_tensors`) are left out: their
-    files must lie in the same folder and hold the same keys and, up to the rounding of int8, the same values. `extra`
+    Frozen tensors of the `encoders` (by a name of your own; see `save_tensors`) are left out: their files must lie in
+    the same folder and hold the same keys and, up to the rounding of int8, the same values. `extra`
     is anything json can hold. The file appears whole or not at all. Raises CheckpointError naming the key if an
     encoder's file does not hold the model's weights or if a value is not finite.
     """
@@ -114,8 +122,8 @@ def save(
     _check_folder(path)
     for name, encoder in encoders.items():
         file = _encoder_path(path, name, encoder)
-        inside = {encoder.prefix + key: value for key, value in _read(file)[1].items()}
-        own = {key: value for key, value in state.items() if key.startswith(encoder.prefix)}
+        inside = {k: v for k, v in _prefixed(file, encoder).items() if encoder.frozen(k)}
+        own = {key: value for key, value in state.items() if encoder.frozen(key)}
         problems = [
             *_named("missing in the file", own.keys() - inside.keys()),
             *_named("not in the model", inside.keys() - own.keys()),
@@ -128,7 +136,6 @@ def save(
                 f"{file}: does not hold the model's {encoder.prefix}*: {'; '.join(problems)}. "
                 "Was the encoder really frozen? Write its file anew with save_tensors, or leave it in the checkpoint"
             )
-    prefixes = tuple(encoder.prefix for encoder in encoders.values())
     header = {
         "kind": "checkpoint",
         "version": VERSION,
@@ -136,7 +143,8 @@ def save(
         "encoders": {name: asdict(encoder) for name, encoder in encoders.items()},
         "extra": dict(extra or {}),
     }
-    _write(path, {key: value for key, value in state.items() if not key.startswith(prefixes)}, header, storage)
+    own = {key: value for key, value in state.items() if not any(e.frozen(key) for e in encoders.values())}
+    _write(path, own, header, storage)
     return path
 
 
@@ -174,7 +182,10 @@ def load(name_or_path: str | Path | None = None) -> Checkpoint:
         raise CheckpointError(f"{path}: holds an encoder's weights alone; give the checkpoint that names this file")
     try:
         config = from_dict(ModelConfig, header["config"], "config.")
-        encoders = {name: EncoderFile(**values) for name, values in header["encoders"].items()}
+        encoders = {
+            name: EncoderFile(**values | {"tuned": tuple(values.get("tuned", ()))})
+            for name, values in header["encoders"].items()
+        }
         extra = dict(header["extra"])
     except ConfigError as error:
         raise CheckpointError(f"{path}: its configuration does not fit this version of jmceln: {error}") from None
@@ -182,7 +193,7 @@ def load(name_or_path: str | Path | None = None) -> Checkpoint:
         raise CheckpointError(f"{path}: damaged metadata ({error!r}); fetch or train it again") from None
     for name, encoder in encoders.items():
         file = _encoder_path(path, name, encoder)
-        tensors = {encoder.prefix + key: value for key, value in _read(file)[1].items()}
+        tensors = {k: v for k, v in _prefixed(file, encoder).items() if encoder.frozen(k)}
         if twice := tensors.keys() & state.keys():
             raise CheckpointError(f"{path}: {min(twice)} is in {encoder.file} as well")
         state |= tensors
@@ -325,6 +336,11 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         if value.is_floating_point() and not value.isfinite().all():
             raise CheckpointError(f"{path}: {key} holds values that are not finite; it cannot be used")
     return header, state
+
+
+def _prefixed(file: Path, encoder: EncoderFile) -> dict[str, Tensor]:
+    """The file's tensors by the model's names."""
+    return {encoder.prefix + key: value for key, value in _read(file)[1].items()}
 
 
 def _encoder_path(path: Path, name: str, encoder: EncoderFile) -> Path:

@@ -33,6 +33,9 @@ class ImageEncoderConfig:
     c5: Literal["layer4", "attention"] = "layer4"  # CLIP: last stage, or its attention pool made dense
     blocks: tuple[int, ...] = (8, 12)  # DINOv2: outputs of these blocks (counted from 1) feed the pyramid
     channels: int = 192  # DINOv2, tiny: width of the pyramid's levels
+    tuned_blocks: int = 0  # DINOv2, frozen: the last so many blocks, and the norm after them, learn all the same
+    fine_channels: int = 32  # DINOv2: width of the stride-4 level
+    fine_layers: int = 1  # DINOv2: convolutions of it that see the image alone; 2 and more begin at stride 2
 
 
 @dataclass(frozen=True)
@@ -267,6 +270,7 @@ class DataConfig:
     split_by: str = ""  # refcocog has the splits umd and google; empty: umd, and unc for the others
     subset: bool = False  # true: a part of a known data set is meant; its counts are not compared
     sources: tuple[str, ...] = ()  # coco: FOLDER/SPLIT below root, one or more
+    repeat: tuple[int, ...] = ()  # coco: how often an epoch takes up each source's pictures; empty: once
     val_sources: tuple[str, ...] = ()  # coco: the same for validation; none: pictures of the first source are held out
     validation: int = 40  # coco without val_sources: how many pictures are held out
     val_pictures: int = 0  # validate on so many pictures only, drawn once; 0: all of them

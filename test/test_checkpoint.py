@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -213,6 +214,21 @@ def test_encoder_that_was_not_frozen_is_not_left_out(net, path, split):
     state["encoder.more"] = torch.zeros(1)
     with pytest.raises(CheckpointError, match=r"1 missing in the file: encoder\.more"):
         checkpoint.save(path, state, CONFIG, encoders={"image_encoder": split})
+
+
+def test_what_was_tuned_of_an_encoder_is_in_the_checkpoint(net, path, split):
+    tuned = replace(split, tuned=("0.bias",))
+    state = net.state_dict()
+    state["encoder.0.bias"] = state["encoder.0.bias"] + 0.1
+    checkpoint.save(path, state, CONFIG, encoders={"image_encoder": tuned})
+    assert {key for key in load_file(path) if key.startswith("encoder.")} == {"encoder.0.bias"}
+    loaded = checkpoint.load(path)
+    assert loaded.encoders == {"image_encoder": tuned}
+    assert torch.equal(loaded.state["encoder.0.bias"], state["encoder.0.bias"])
+    loaded.load_into(Net())
+    state["encoder.0.weight"] = state["encoder.0.weight"] + 0.1  # the rest must still be the file's
+    with pytest.raises(CheckpointError, match=r"1 of another shape or value: encoder\.0\.weight"):
+        checkpoint.save(path, state, CONFIG, encoders={"image_encoder": tuned})
 
 
 def test_encoder_file_stays_in_the_folder(path, split):

@@ -290,6 +290,21 @@ def test_dinov2s_pyramid(dinov2: DinoV2ImageEncoder) -> None:
         np.testing.assert_allclose(array(got), want, rtol=1e-8, atol=1e-8)
 
 
+def test_a_deeper_fine_level_of_dinov2_begins_at_half_resolution() -> None:
+    encoder = randomise(DinoV2ImageEncoder(channels=8, fine_channels=16, fine_layers=3))
+    assert encoder.channels == (16, 8, 8, 8)
+    image = random(1, 3, 112, 112, seed=1)
+    stem = (array(image) - array(encoder.mean)[:, None, None]) / array(encoder.std)[:, None, None]
+    sizes = []
+    for layer in encoder.stem:
+        stem = reference.block(layer, stem)
+        sizes.append(stem.shape[1:])
+    assert sizes == [(8, 56, 56), (16, 28, 28), (16, 28, 28)]
+    with torch.no_grad():
+        got = encoder.stem((image - encoder.mean[:, None, None]) / encoder.std[:, None, None])
+    np.testing.assert_allclose(array(got), stem, rtol=1e-8, atol=1e-8)
+
+
 def test_dinov2_without_a_fine_level_has_no_layers_for_it() -> None:
     with torch.device("meta"):
         encoder = DinoV2ImageEncoder(channels=8, fine=False)

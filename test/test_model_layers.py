@@ -63,6 +63,19 @@ def test_group_norm_takes_the_most_groups_that_divide_the_channels(channels: int
     assert isinstance(norm_layer("batch", channels), nn.BatchNorm2d)
 
 
+def test_group_norm_keeps_the_number_format_under_autocast() -> None:
+    layer = norm_layer("group", 16)
+    nn.init.normal_(layer.weight)
+    nn.init.normal_(layer.bias)
+    x = torch.randn(2, 16, 5, 7, generator=torch.Generator().manual_seed(0)).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        out = layer(x)
+    assert out.dtype == torch.bfloat16
+    exact = layer(x.float())
+    assert (out.float() - exact).abs().max() < 0.02 * exact.abs().max()
+    assert layer.double()(x.double()).dtype == torch.float64
+
+
 def test_positions_are_sines_of_the_places_in_the_unit_square() -> None:
     height, width, channels = 3, 5, 12
     out = sine_positions(height, width, channels)

@@ -11,11 +11,23 @@ from torch import Tensor, nn
 Norm = Literal["batch", "group"]
 
 
+class GroupNorm(nn.GroupNorm):
+    """Group norm in the input's own number format, also under autocast, which would return float32 and double the
+    traffic of all that follows; the kernels take the statistics in float32 as it is."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.dtype == self.weight.dtype:
+            return super().forward(input)
+        with torch.autocast(input.device.type, enabled=False):
+            weight, bias = self.weight.to(input.dtype), self.bias.to(input.dtype)
+            return F.group_norm(input, self.num_groups, weight, bias, self.eps)
+
+
 def norm_layer(kind: Norm, channels: int) -> nn.Module:
     """Batch norm, or group norm with 8 groups (fewer where 8 does not divide the channels)."""
     if kind == "batch":
         return nn.BatchNorm2d(channels)
-    return nn.GroupNorm(next(g for g in (8, 4, 2, 1) if channels % g == 0), channels)
+    return GroupNorm(next(g for g in (8, 4, 2, 1) if channels % g == 0), channels)
 
 
 def conv_block(

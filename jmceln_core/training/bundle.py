@@ -129,12 +129,15 @@ def main() -> None:
     decision, found = choose(observe(_Watched(model, saved.config), validation), saved.config.decision)
     config = replace(saved.config, decision=decision)
     folder = arguments.out.parent
+    image, text = f"{config.image_encoder.name}.safetensors", f"{config.text_encoder.name}.safetensors"
+    tuned = tuple(
+        name.removeprefix("image_encoder.net.")
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad and name.startswith("image_encoder.net.")
+    )
     encoders = {
-        kind: checkpoint.EncoderFile(name, checkpoint.sha256(folder / name), prefix)
-        for kind, name, prefix in (
-            ("image_encoder", f"{config.image_encoder.name}.safetensors", "image_encoder.net."),
-            ("text_encoder", f"{config.text_encoder.name}.safetensors", "text_encoder.net."),
-        )
+        "image_encoder": checkpoint.EncoderFile(image, checkpoint.sha256(folder / image), "image_encoder.net.", tuned),
+        "text_encoder": checkpoint.EncoderFile(text, checkpoint.sha256(folder / text), "text_encoder.net."),
     }
     # the run's folders are this machine's; what is kept is what the weights depend on
     train = {k: v for k, v in saved.extra["train"].items() if k not in ("data", "threads")}

@@ -83,8 +83,9 @@ def fill(own: Tensor, value: Tensor) -> None:
 
 
 def learning_state(model: JMCELN) -> dict[str, Tensor]:
-    """Parameters and buffers by name, without those of frozen encoders."""
-    frozen = {id(x) for module in model.frozen for x in (*module.parameters(), *module.buffers())}
+    """Parameters and buffers by name, without those of frozen encoders (what is tuned of them is there)."""
+    inside = (x for module in model.frozen for x in (*module.parameters(), *module.buffers()))
+    frozen = {id(x) for x in inside if not x.requires_grad}
     return {name: value for name, value in named_tensors(model).items() if id(value) not in frozen}
 
 

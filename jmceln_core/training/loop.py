@@ -196,7 +196,7 @@ class Trainer:
             return None
         if data.shards or not (encoder.frozen or self.model_config.text_encoder.frozen):
             raise ConfigError("data.cache keeps features of frozen encoders, for data without shards")
-        if not encoder.frozen:
+        if not encoder.frozen or encoder.tuned_blocks:
             return None
         if data.crop or data.photometric:
             raise ConfigError("cached features know data.views views of a picture: set data.crop and photometric to 0")

@@ -25,7 +25,13 @@ def build_image_encoder(config: ImageEncoderConfig, *, pretrained: bool, fine: b
     elif config.name == "dinov2_vits14":
         from jmceln_core.model.encoders.dinov2 import DinoV2ImageEncoder
 
-        encoder = DinoV2ImageEncoder(blocks=config.blocks, channels=config.channels, fine=fine)
+        encoder = DinoV2ImageEncoder(
+            blocks=config.blocks,
+            channels=config.channels,
+            fine=fine,
+            fine_channels=config.fine_channels,
+            fine_layers=config.fine_layers,
+        )
         if pretrained:
             _load_bundled(encoder.net, "dinov2_vits14")
     elif config.name == "tiny":

@@ -15,21 +15,27 @@ from torch import Tensor, nn
 from jmceln_core.model.encoders.base import Levels, normalise
 from jmceln_core.model.layers import conv_block
 
-FINE_CHANNELS = 32  # width of the fine level
-
 
 class DinoV2ImageEncoder(nn.Module):
     """`blocks` (counted from 1) are the transformer blocks whose normed outputs feed the pyramid of width `channels`.
 
-    Without `fine` there is no stride-4 level (c2). The image side must be a multiple of 56, so that every level of the
-    pyramid is whole.
+    Without `fine` there is no stride-4 level (c2); `fine_layers` convolutions of it see the image alone, before the
+    pyramid joins them. The image side must be a multiple of 56, so that every level of the pyramid is whole.
     """
 
     net: Any  # timm's VisionTransformer
     mean: Tensor
     std: Tensor
 
-    def __init__(self, *, blocks: tuple[int, ...] = (8, 12), channels: int = 192, fine: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        blocks: tuple[int, ...] = (8, 12),
+        channels: int = 192,
+        fine: bool = True,
+        fine_channels: int = 32,
+        fine_layers: int = 1,
+    ) -> None:
         super().__init__()
         # dynamic_img_size resizes the 37 x 37 position table to the grid at hand
         self.net = timm.create_model(
@@ -42,16 +48,20 @@ class DinoV2ImageEncoder(nn.Module):
         self.to_c5 = conv_block(channels, channels, 3, stride=2, norm="group")
         self.has_fine = fine
         if fine:
-            self.stem = conv_block(3, FINE_CHANNELS, 5, stride=4, norm="group")
-            self.to_fine = nn.Conv2d(channels, FINE_CHANNELS, 1)
-            self.fine = conv_block(FINE_CHANNELS, FINE_CHANNELS, 3, norm="group")
-        self.channels = (FINE_CHANNELS, channels, channels, channels)
+            self.stem = _stem(fine_channels, fine_layers)
+            self.to_fine = nn.Conv2d(channels, fine_channels, 1)
+            self.fine = conv_block(fine_channels, fine_channels, 3, norm="group")
+        self.channels = (fine_channels, channels, channels, channels)
         self.register_buffer("mean", torch.tensor((0.485, 0.456, 0.406)), persistent=False)
         self.register_buffer("std", torch.tensor((0.229, 0.224, 0.225)), persistent=False)
 
     @property
     def trunk_module(self) -> nn.Module:
         return self.net
+
+    def tuned_modules(self, blocks: int) -> list[nn.Module]:
+        """The last `blocks` transformer blocks and the norm after them: what learns of an otherwise frozen network."""
+        return [*self.net.blocks[len(self.net.blocks) - blocks :], self.net.norm]
 
     def trunk(self, image_B3SS: Tensor) -> tuple[Tensor, ...]:
         side = image_B3SS.shape[-1]
@@ -72,3 +82,14 @@ class DinoV2ImageEncoder(nn.Module):
         stem = self.stem(normalise(image_B3SS, self.mean, self.std))
         coarse = F.interpolate(self.to_fine(c3), stem.shape[-2:], mode="bilinear", align_corners=False)
         return self.fine(stem + coarse)
+
+
+def _stem(channels: int, layers: int) -> nn.Module:
+    """From the image to stride 4: one convolution, or two of stride 2 and further ones behind them."""
+    if layers == 1:
+        return conv_block(3, channels, 5, stride=4, norm="group")
+    return nn.Sequential(
+        conv_block(3, channels // 2, 3, stride=2, norm="group"),
+        conv_block(channels // 2, channels, 3, stride=2, norm="group"),
+        *(conv_block(channels, channels, 3, norm="group") for _ in range(layers - 2)),
+    )
