@@ -29,6 +29,7 @@ from jmceln_core.data.dataset import (
     share_of,
 )
 from jmceln_core.data.grounding import DataError, Expression, GroundingData, Instance, Picture, read_coco
+from jmceln_core.data.readers import read_training
 from jmceln_core.data.views import View
 from jmceln_core.geometry import Letterbox
 from jmceln_core.model.encoders import build_image_encoder
@@ -434,12 +435,17 @@ def test_borrowed_sentences_are_about_kinds_that_a_completely_annotated_picture_
     assert Counter(e.picture_id for e in borrow(data, 1, seed=0)) == {1: 1, 2: 1, 5: 1}
 
 
-def test_enriched_data_keeps_what_there_was_and_adds_what_is_asked_for(data: GroundingData) -> None:
-    assert enrich(data, DataConfig(), seed=0).expressions == data.expressions
-    config = DataConfig(generated=3, plurals=2, absent=2)
+def call_suitcases(data: GroundingData) -> None:
+    """Make the things ones that the rules have words for, without the crowds that may hide more of them."""
     for key, picture in data.pictures.items():
         boxes = tuple(replace(i, category="suitcase") for i in picture.instances if not i.crowd)
         data.pictures[key] = replace(picture, instances=boxes)
+
+
+def test_enriched_data_keeps_what_there_was_and_adds_what_is_asked_for(data: GroundingData) -> None:
+    assert enrich(data, DataConfig(), seed=0).expressions == data.expressions
+    config = DataConfig(generated=3, plurals=2, absent=2)
+    call_suitcases(data)
     richer = enrich(data, config, seed=0)
     assert richer.expressions[: len(data.expressions)] == data.expressions
     made = richer.expressions[len(data.expressions) :]
@@ -447,6 +453,50 @@ def test_enriched_data_keeps_what_there_was_and_adds_what_is_asked_for(data: Gro
     assert {e.origin for e in made} == {"generated"}
     assert {len(e.targets) for e in made} == {0, 1, 2}
     assert set(richer.pictures) == set(data.pictures)
+
+
+def test_several_processes_make_the_same_sentences(data: GroundingData) -> None:
+    config = DataConfig(generated=3, absent=2)
+    call_suitcases(data)
+    one = enrich(data, config, seed=0)
+    assert len(one.expressions) > len(data.expressions)
+    assert enrich(data, replace(config, workers=2), seed=0).expressions == one.expressions
+
+
+def test_a_source_with_sentences_made_by_a_rule_has_its_own(tmp_path: Path) -> None:
+    folder = write(tmp_path)
+    sentences = json.loads((folder / "expressions_train.json").read_text())
+    for kind in sentences.values():
+        for sentence in kind:
+            if sentence["image_id"] == 1:
+                sentence["origin"] = "generated"
+    (folder / "expressions_train.json").write_text(json.dumps(sentences))
+    data = read_coco(folder, "train")
+    call_suitcases(data)
+    assert {e.origin for e in data.by_picture()[1]} == {"generated"}
+    assert {e.origin for e in data.by_picture()[2]} == {"written"}
+    richer = enrich(data, DataConfig(absent=2), seed=0).by_picture()
+    assert len(richer[1]) == len(data.by_picture()[1])
+    assert len(richer[2]) > len(data.by_picture()[2])
+
+
+def test_an_epoch_takes_up_a_source_as_often_as_asked(tmp_path: Path) -> None:
+    write(tmp_path, "one")
+    write(tmp_path, "two", first=11)
+    config = DataConfig(
+        root=tmp_path, sources=("one/train", "two/train"), repeat=(3, 1), validation=1, sampling="sentence"
+    )
+    training, _ = read_training(config)
+    steps = StepDataset(training, build(config), images=1, sentences=2, seed=0)
+    taken = Counter(group.picture for group in steps._plan(0))
+    often = {steps.pictures[number].id: count for number, count in taken.items()}
+    twos = [often[key] for key in (12, 13, 14)]  # 11 and 1 have further sentences
+    ones = [count for key, count in often.items() if 1 < key < 11]
+    assert set(twos) == {2}
+    assert set(ones) == {6}
+    for wrong in ((1,), (0, 1)):
+        with pytest.raises(DataError, match=r"data\.repeat"):
+            read_training(replace(config, repeat=wrong))
 
 
 @pytest.mark.parametrize("sampling", ["object", "sentence", "mixture"])

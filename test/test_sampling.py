@@ -147,6 +147,13 @@ def test_any_plan_is_a_function_of_seed_epoch_and_picture(
     assert len(drawn) == len(plan(config, sentences, epoch=epoch + 1, about=about))  # epochs are equally long
 
 
+def test_the_turns_of_a_picture_that_is_taken_up_repeatedly_differ() -> None:
+    mixture = DataConfig(sampling="mixture", absent_share=0.2)
+    turns = [plan_picture(5, ABOUT, mixture, sentences=4, seed=0, epoch=0, turn=turn) for turn in range(20)]
+    assert turns[0] == plan_picture(5, ABOUT, mixture, sentences=4, seed=0, epoch=0)
+    assert len({tuple(groups) for groups in turns}) > 10
+
+
 def test_plans_differ_between_pictures_seeds_and_epochs() -> None:
     plans: dict[str, set[tuple[int, ...]]] = defaultdict(set)
     for value in range(12):

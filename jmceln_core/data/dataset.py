@@ -11,7 +11,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing import Pool
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -80,26 +83,40 @@ class Sample(NamedTuple):
 
 
 def enrich(data: GroundingData, config: DataConfig, *, seed: int) -> GroundingData:
-    """The data with rule-made and borrowed sentences added, drawn by (seed, picture id).
+    """The data with rule-made and borrowed sentences added, drawn by (seed, picture id), by `config.workers` processes.
 
     `config.generated`, `plurals` and `absent` need every picture's pixels once (colours); `borrowed` needs none.
     """
     added: dict[int, list[Expression]] = defaultdict(list)
     if config.generated or config.plurals or config.absent:
-        for picture in tqdm(data.pictures.values(), desc="sentences", unit="picture"):
-            try:
-                scene = rules.Scene(picture, picture.load())
-            except DataError:
-                continue  # where the picture itself is wanted, this is said and counted
-            rng = np.random.default_rng([seed, picture.id])
-            added[picture.id] += rules.describe(scene, rng, limit=config.generated)
-            added[picture.id] += rules.plurals(scene, rng, limit=config.plurals)
-            added[picture.id] += rules.absent(scene, rng, limit=config.absent)
+        say = partial(_say, config=config, seed=seed)
+        # pictures that came with sentences made by a rule have theirs
+        made = {e.picture_id for e in data.expressions if e.origin == "generated"}
+        pictures = [p for p in data.pictures.values() if p.id not in made]
+        with Pool(config.workers) if config.workers else nullcontext() as pool:
+            said = map(say, pictures) if pool is None else pool.imap(say, pictures, chunksize=8)
+            for picture, sentences in zip(
+                pictures, tqdm(said, "sentences", len(pictures), unit="picture"), strict=True
+            ):
+                added[picture.id] += sentences
     if config.borrowed:
         for expression in borrow(data, config.borrowed, seed=seed):
             added[expression.picture_id].append(expression)
-    made = [e for key in data.pictures for e in added[key]]
-    return GroundingData(data.pictures, data.expressions + made)
+    return GroundingData(data.pictures, data.expressions + [e for key in data.pictures for e in added[key]])
+
+
+def _say(picture: Picture, *, config: DataConfig, seed: int) -> list[Expression]:
+    """Rule-made sentences about one picture."""
+    try:
+        scene = rules.Scene(picture, picture.load())
+    except DataError:
+        return []  # where the picture itself is wanted, this is said and counted
+    rng = np.random.default_rng([seed, picture.id])
+    return [
+        *rules.describe(scene, rng, limit=config.generated),
+        *rules.plurals(scene, rng, limit=config.plurals),
+        *rules.absent(scene, rng, limit=config.absent),
+    ]
 
 
 def borrow(data: GroundingData, limit: int, *, seed: int) -> list[Expression]:
@@ -285,8 +302,9 @@ class StepDataset(Dataset[list[Batch]]):
             groups = [
                 group
                 for number, about in enumerate(self.outlines)
+                for turn in range(self.pictures[number].repeat)
                 for group in plan_picture(
-                    number, about, self.builder.config, sentences=self.sentences, seed=self.seed, epoch=epoch
+                    number, about, self.builder.config, sentences=self.sentences, seed=self.seed, epoch=epoch, turn=turn
                 )
             ]
             order = np.random.default_rng([self.seed, epoch]).permutation(len(groups))

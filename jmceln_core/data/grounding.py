@@ -8,6 +8,8 @@ The reader here takes plain COCO instance json plus an expressions json beside i
                                    "plural":      [{image_id, ann_ids, text}]}
     ROOT/images/                  the pictures
 
+A sentence made by a rule carries `"origin": "generated"`.
+
 A single file ROOT/SPLIT.json with `images`, `annotations`, `expressions` (and optionally `categories`, `absent`,
 `plural`) is read as well.
 """
@@ -68,6 +70,7 @@ class Picture:
     width: int
     instances: tuple[Instance, ...] = ()
     complete: bool = True
+    repeat: int = 1  # how often an epoch takes the picture up
     encoded: bytes | None = field(default=None, repr=False)  # the file's own bytes, where it came out of a shard
 
     def load(self) -> np.ndarray:
@@ -178,12 +181,11 @@ def read_coco(root: str | Path, split: str) -> GroundingData:
             )
             for image in instances["images"]
         }
+        said = [((e["ann_id"],), e.get("kind", ""), e) for e in sentences["expressions"]]
+        said += [((), "absent", e) for e in sentences.get("absent", [])]
+        said += [(tuple(e["ann_ids"]), "plural", e) for e in sentences.get("plural", [])]
         expressions = [
-            Expression(e["image_id"], (e["ann_id"],), e["text"], e.get("kind", "")) for e in sentences["expressions"]
-        ]
-        expressions += [Expression(e["image_id"], (), e["text"], "absent") for e in sentences.get("absent", [])]
-        expressions += [
-            Expression(e["image_id"], tuple(e["ann_ids"]), e["text"], "plural") for e in sentences.get("plural", [])
+            Expression(e["image_id"], targets, e["text"], kind, e.get("origin", "written")) for targets, kind, e in said
         ]
         known = {(p.id, i.id) for p in pictures.values() for i in p.instances}
         for e in expressions:

@@ -115,7 +115,11 @@ def _coco(config: DataConfig) -> tuple[GroundingData, GroundingData]:
     """The sources together, and `val_sources` or else pictures of the first source, taken out of them."""
     if not config.sources:
         raise DataError("coco: nothing to read; set --data.sources '[FOLDER/SPLIT]', one or more, below --data.root")
+    if config.repeat and (len(config.repeat) != len(config.sources) or min(config.repeat) < 1 or config.shards):
+        raise DataError(f"data.repeat={list(config.repeat)}: a number of 1 or more for each of data.sources, no shards")
     parts = [read("coco", config.root, source) for source in config.sources]
+    for part, times in zip(parts, config.repeat or [1] * len(parts), strict=True):
+        part.pictures = {key: replace(picture, repeat=times) for key, picture in part.pictures.items()}
     whole = _together(parts)
     if config.val_sources:
         return whole, _together([read("coco", config.root, source) for source in config.val_sources])

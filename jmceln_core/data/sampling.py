@@ -39,9 +39,10 @@ def outline(expressions: Sequence[Expression]) -> Outline:
 
 
 def plan_picture(
-    picture: int, about: Outline, config: DataConfig, *, sentences: int, seed: int, epoch: int
+    picture: int, about: Outline, config: DataConfig, *, sentences: int, seed: int, epoch: int, turn: int = 0
 ) -> list[Group]:
-    """One picture's groups of an epoch, `sentences` (S) in each.
+    """One picture's groups of an epoch, `sentences` (S) in each; a picture that is taken up repeatedly has several
+    turns.
 
     sampling "object": every thing once, with one of its sentences drawn, replaced by one that matches nothing as often
     as `absent_share` says; "sentence": every sentence once, whatever it means; the last group is filled up with
@@ -49,7 +50,7 @@ def plan_picture(
     repeats while there are others, sorts drawn in the shares `written` and `absent_share`. A picture without a
     sentence that means something has no groups, except for "sentence".
     """
-    rng = np.random.default_rng([seed, epoch, picture])
+    rng = np.random.default_rng([seed, epoch, picture, *([turn] if turn else [])])
     meant = [i for i, thing in enumerate(about.things) if thing >= 0]
     absent = [i for i, thing in enumerate(about.things) if thing < 0]
     if config.sampling == "mixture":
