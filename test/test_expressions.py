@@ -131,6 +131,14 @@ class Reader:
     def __call__(self, text):
         """The set of ids the sentence is true of."""
         text = plain(text)
+        if side := re.fullmatch(r"(.+?) (?:that is )?not on the (left|right)", text):
+            things = self.named(side.group(1))
+            return {t["id"] for t in things} - {self.first(things, "x", 1 if side.group(2) == "left" else -1)}
+        if colour := re.fullmatch(r"(.+?) that (?:is not|isn't) (\w+)", text):
+            return {t["id"] for t in self.named(colour.group(1)) if t["colour"] != colour.group(2)}
+        if second := re.fullmatch(r"(?:second|2nd) (biggest|largest|smallest) (.+)", text):
+            sign = 1 if second.group(1) == "smallest" else -1
+            return {sorted(self.named(second.group(2)), key=lambda t: sign * t["area"])[1]["id"]}
         relation = re.fullmatch(
             r"(.+?) (?:(?:to the |on the )?(left|right) of|(?:right )?(above|over|below|beneath)"
             r"|(?:right )?(next to|beside|by|near)|(between)) (.+)", text
@@ -413,6 +421,63 @@ def test_relations(shapes, text, target):
         drawing.append((kind, "none", *map(int, box), False))
     texts = {plain(e.text): e.targets for seed in range(4) for e in said(*drawn(drawing), seed=seed)}
     assert texts.get(text) == (None if target is None else (target,))
+
+
+# Two things of which the first hides a part of the second; a sentence about each.
+HIDING = [
+    ("dog", 0, "dog in front", "dog behind the other one"),  # upright
+    ("dog", 1, "dog in front of the cup", "cup behind the dog"),
+    ("hammer", 0, "hammer on top of the other one", "hammer under the other one"),  # lying
+    ("hammer", 1, "hammer on top of the wrench", "wrench under the hammer"),
+]
+
+
+@pytest.mark.parametrize(("kind", "other", "in_front", "behind"), HIDING)
+def test_what_hides_another_thing_is_in_front_of_it_where_that_is_known(kind, other, in_front, behind):
+    kinds = {"dog": ("dog", "cup"), "hammer": ("hammer", "wrench")}[kind]
+    shapes = [(kinds[other], "none", 60, 80, 60, 60, False), (kind, "none", 90, 90, 60, 60, False)]
+    picture, rgb = drawn(shapes)
+
+    def texts(covers):
+        made = (describe(Scene(picture, rgb, covers), np.random.default_rng(k), limit=100) for k in range(4))
+        return {plain(e.text): e.targets for expressions in made for e in expressions}
+
+    known, unknown = texts([(2, 1)]), texts([])
+    assert (known[in_front], known[behind]) == ((2,), (1,))
+    assert in_front not in unknown
+    assert behind not in unknown
+
+
+def test_what_lies_on_something_is_not_said_to_be_below_it():
+    picture, rgb = drawn([("hammer", "none", 60, 60, 60, 60, False), ("wrench", "none", 60, 116, 60, 60, False)])
+    beneath = {
+        "wrench below the hammer",
+        "wrench beneath the hammer",
+        "hammer over the wrench",
+        "hammer above the wrench",
+    }
+    for covers, expected in (((), True), ([(2, 1)], False)):
+        scene = Scene(picture, rgb, covers)
+        made = [e for seed in range(4) for e in describe(scene, np.random.default_rng(seed), limit=100)]
+        assert bool(beneath & {plain(e.text) for e in made}) == expected
+
+
+def test_behind_is_not_said_where_a_rival_may_be_behind_too():
+    shapes = [("dog", "none", 60, 80, 60, 60, False), ("cup", "none", 90, 90, 60, 60, False)]
+    far, near = ("dog", "none", 250, 90, 40, 40, False), ("dog", "none", 120, 40, 30, 40, False)
+    for rival, expected in ((far, (1,)), (near, None)):
+        picture, rgb = drawn([*shapes, rival])
+        scene = Scene(picture, rgb, [(2, 1)])
+        made = [e for seed in range(4) for e in describe(scene, np.random.default_rng(seed), limit=100)]
+        assert {plain(e.text): e.targets for e in made}.get("dog behind the cup") == expected
+
+
+def test_negation_singles_out_the_one_that_differs():
+    shapes = [("cup", paint, 20 + 70 * k, 90, 50, 50, False) for k, paint in enumerate(("red", "blue", "red"))]
+    made = [e for seed in range(4) for e in said(*drawn(shapes), seed=seed)]
+    negations = {plain(e.text): e.targets for e in made if e.kind == "negation"}
+    assert negations["cup that is not red"] == (2,)
+    assert set(negations.values()) == {(2,)}
 
 
 def test_size_needs_a_plain_difference():

@@ -43,7 +43,7 @@ _NO_COLOUR = _kinds(
     train, banana, parking meter, bench"""
 )
 # Things that stand on the ground, for which lower in the picture and larger means closer.
-_STANDING = _kinds(
+STANDING = _kinds(
     """person, bicycle, car, motorcycle, bus, truck, fire hydrant, parking meter, bench, cat, dog, horse, sheep, cow,
     elephant, bear, zebra, giraffe, suitcase, chair, couch, potted plant, deer, tiger, train"""
 )
@@ -61,6 +61,11 @@ _ON_TABLE = _kinds(
     laptop, book, cell phone, plate, mug, scissors, hot dog, potted plant"""
 )
 _SURFACES = _kinds("dining table, bed, plate")  # other things are on them, never beside them
+# Things that stand upright wherever they are: what hides a part of one is in front of it, not on top of it.
+_UPRIGHT = STANDING | _kinds(
+    """bird, stop sign, bottle, wine glass, cup, mug, vase, teddy bear, tv, laptop, refrigerator, oven, toilet, otter,
+    microwave, toaster, umbrella, surfboard, rhesus monkey, backpack, handbag, boat, airplane"""
+)
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh")
 _SHORT_ORDINALS = ("1st", "2nd", "3rd", "4th", "5th", "6th", "7th")
 _COUNTS = ("zero", "one", "two", "three", "four", "five", "six")
@@ -90,8 +95,12 @@ class Thing:
 class Scene:
     """A picture with its masks decoded once, and everything the rules measure, on demand."""
 
-    def __init__(self, picture: Picture, rgb: np.ndarray) -> None:
-        """`rgb` is (H, W, 3) uint8 at the picture's own size; ValueError names the picture if it is not."""
+    def __init__(self, picture: Picture, rgb: np.ndarray, covers: Iterable[tuple[int, int]] = ()) -> None:
+        """`rgb` is (H, W, 3) uint8 at the picture's own size; ValueError names the picture if it is not.
+
+        `covers` are pairs of instance ids (front, back) of which the first is known to hide a part of the second: what
+        a photograph's annotations do not tell, and a composed or rendered picture knows.
+        """
         if rgb.shape != (picture.height, picture.width, 3) or rgb.dtype != np.uint8:
             raise ValueError(
                 f"picture {picture.id}: rgb is {rgb.dtype} {rgb.shape}, must be uint8 "
@@ -99,6 +108,7 @@ class Scene:
             )
         self.picture = picture
         self.rgb = rgb
+        self._covers = frozenset(covers)
         self._colours: dict[int, str | None] = {}
         self._possible: dict[int, np.ndarray] = {}
         self._coarse: dict[int, np.ndarray] = {}
@@ -129,9 +139,13 @@ class Scene:
 
     def mask(self, instance_id: int) -> np.ndarray:
         """(H, W) bool mask of an instance (KeyError if it has none)."""
+        return self.thing(instance_id).mask
+
+    def thing(self, instance_id: int) -> Thing:
+        """What is measured of an instance (KeyError if nothing of it is there)."""
         for thing in self.things:
             if thing.instance.id == instance_id:
-                return thing.mask
+                return thing
         raise KeyError(instance_id)
 
     @cached_property
@@ -209,6 +223,14 @@ class Scene:
             self._possible[id(thing)] = colours.possible_shares(self._pixels[1][self._small(thing)])
         share = self._possible[id(thing)][colours.NAMES.index(colour)]
         return bool(share > (0.06 if colour in colours.CHROMATIC else 0.12))
+
+    def covers(self, front: Thing, back: Thing) -> bool:
+        """Whether `front` is known to hide a part of `back`."""
+        return (front.instance.id, back.instance.id) in self._covers
+
+    def hidden(self, thing: Thing) -> bool:
+        """Whether something is known to hide a part of the thing, so that its area is not its size."""
+        return any(back == thing.instance.id for _, back in self._covers)
 
     @cached_property
     def _step(self) -> int:
@@ -321,6 +343,27 @@ _SIZE: dict[str, Wordings] = {
         "farthest {n}": 1.5, "{n} in back": 2, "back {n}": 2, "{n} in the back": 3, "{n} in background": 1,
         "{n} farthest away": 1, "{n} in the background": 1.5, "{n} furthest away": 0.7,
     },
+    "second biggest": {"second biggest {n}": 3, "second largest {n}": 2, "2nd biggest {n}": 0.7},
+    "second smallest": {"second smallest {n}": 3, "2nd smallest {n}": 0.7},
+}  # fmt: skip
+
+# What hides a part of something else, and what is hidden, when they are the only two of the kind: upright, lying.
+_FRONT: Wordings = {
+    "{n} in front": 3, "front {n}": 3, "{n} in the front": 1.5, "{n} in front of the other one": 2, "{n} up front": 0.5,
+    "{n} in front of the other {n}": 1,
+}  # fmt: skip
+_BEHIND: Wordings = {
+    "{n} behind": 2, "{n} in back": 2, "back {n}": 2, "{n} in the back": 2, "{n} behind the other one": 2.5,
+    "{n} behind the other {n}": 1, "partly hidden {n}": 1, "{n} that is partly hidden": 0.7,
+}  # fmt: skip
+_ATOP: Wordings = {
+    "{n} on top of the other one": 2,
+    "{n} on top of the other {n}": 1,
+    "{n} lying on the other one": 0.7,
+}
+_UNDER: Wordings = {
+    "{n} under the other one": 2, "{n} underneath": 1.5, "{n} under the other {n}": 1, "{n} beneath the other one": 0.7,
+    "partly covered {n}": 1, "{n} that is partly covered": 0.7,
 }  # fmt: skip
 
 
@@ -445,11 +488,18 @@ def _sizes(t: Thing, others: Sequence[Thing]) -> Iterator[tuple[str, float]]:
         yield ("bigger" if two else "biggest"), 2.0
     if _whole(t) and all(u.area > BIGGER * t.area and extent(u) > 1.15 * extent(t) for u in others):
         yield ("smaller" if two else "smallest"), 1.5
-    if all(u.category in _STANDING for u in (t, *others)):
+    if all(u.category in STANDING for u in (t, *others)):
         if all(t.area > BIGGER * u.area and t.y1 > u.y1 + CLEARLY for u in others):
             yield "closest", 2.0
         if all(u.area > BIGGER * t.area and u.y1 > t.y1 + CLEARLY and t.y1 < 0.9 for u in others):
             yield "farthest", 1.2
+    larger = [u for u in others if u.area > BIGGER * t.area and extent(u) > 1.15 * extent(t)]
+    smaller = [u for u in others if t.area > BIGGER * u.area and extent(t) > 1.15 * extent(u)]
+    if not two and len(larger) + len(smaller) == len(others):
+        if len(larger) == 1:
+            yield "second biggest", 1.5
+        if len(smaller) == 1 and len(others) > 2 and _whole(t):
+            yield "second smallest", 0.7
 
 
 @dataclass(frozen=True)
@@ -486,7 +536,8 @@ def _right_of(s: Scene, t: Thing, a: Thing) -> bool:
 
 def _above(s: Scene, t: Thing, a: Thing) -> bool:
     over = _overlap(t.x0, t.x1, a.x0, a.x1) > 0.6 and "person" not in (t.category, a.category)
-    return over and t.y1 < a.y0 + 0.03 and t.cy < a.cy - CLEARLY and _near_enough(s, t, a)
+    apart = not s.covers(t, a) and not s.covers(a, t)  # what hides a part of something is on it, not above it
+    return apart and over and t.y1 < a.y0 + 0.03 and t.cy < a.cy - CLEARLY and _near_enough(s, t, a)
 
 
 def _below(s: Scene, t: Thing, a: Thing) -> bool:
@@ -550,15 +601,47 @@ def _elsewhere(s: Scene, t: Thing, a: Thing) -> bool:
 
 
 def _not_above(s: Scene, t: Thing, a: Thing) -> bool:
-    return t.cy > a.cy or (_overlap(t.x0, t.x1, a.x0, a.x1) == 0 and s.distance(t, a) > 0.15)
+    return (t.cy > a.cy and not s.covers(t, a)) or (_overlap(t.x0, t.x1, a.x0, a.x1) == 0 and s.distance(t, a) > 0.15)
 
 
 def _not_below(s: Scene, t: Thing, a: Thing) -> bool:
-    return t.cy < a.cy or (_overlap(t.x0, t.x1, a.x0, a.x1) == 0 and s.distance(t, a) > 0.15)
+    return (t.cy < a.cy and not s.covers(a, t)) or (_overlap(t.x0, t.x1, a.x0, a.x1) == 0 and s.distance(t, a) > 0.15)
 
 
 def _apart(s: Scene, t: Thing, a: Thing) -> bool:
     return s.distance(t, a) > 0.03
+
+
+def _upright(*things: Thing) -> bool:
+    return all(t.category in _UPRIGHT for t in things)
+
+
+def _lying(*things: Thing) -> bool:
+    return not any(t.category in _UPRIGHT or t.category in _SURFACES for t in things)
+
+
+def _behind(s: Scene, t: Thing, a: Thing) -> bool:
+    return s.covers(a, t) and _upright(t, a)
+
+
+def _not_behind(s: Scene, t: Thing, a: Thing) -> bool:
+    return s.covers(t, a) or _elsewhere(s, t, a)
+
+
+def _in_front_of(s: Scene, t: Thing, a: Thing) -> bool:
+    return _behind(s, a, t)
+
+
+def _not_in_front_of(s: Scene, t: Thing, a: Thing) -> bool:
+    return _not_behind(s, a, t)
+
+
+def _under(s: Scene, t: Thing, a: Thing) -> bool:
+    return s.covers(a, t) and _lying(t, a)
+
+
+def _on_top_of(s: Scene, t: Thing, a: Thing) -> bool:
+    return _under(s, a, t)
 
 
 _RELATIONS = (
@@ -583,6 +666,15 @@ _RELATIONS = (
     _Relation({"{n} with {a}": 4}, 2.5, _carrying, _apart),
     _Relation({"{n} on {a}": 3}, 1.2, _on_table, _apart),
     _Relation({"{n} in {a}": 2, "{n} on {a}": 1}, 1.2, _in_bowl, _apart),
+    _Relation(
+        {"{n} behind {a}": 4, "{n} in back of {a}": 0.4, "{n} partly hidden by {a}": 0.7}, 3.0, _behind, _not_behind
+    ),
+    _Relation({"{n} in front of {a}": 4}, 3.0, _in_front_of, _not_in_front_of),
+    _Relation(
+        {"{n} under {a}": 3, "{n} underneath {a}": 0.7, "{n} beneath {a}": 0.7, "{n} partly covered by {a}": 0.7},
+        2.5, _under, _apart,
+    ),
+    _Relation({"{n} on top of {a}": 3, "{n} lying on {a}": 1}, 2.5, _on_top_of, _apart),
 )  # fmt: skip
 
 
@@ -649,7 +741,8 @@ def _located(
             yield _Draft("location", 0.7 * weight, _BARE[side])
     if sure:
         # "bigger" and "second" need others that surely are of the kind; "the biggest food" is nobody's word
-        for size, weight in _sizes(t, others) if noun not in t.names.wider else ():
+        judged = noun not in t.names.wider and not any(map(scene.hidden, (t, *others)))
+        for size, weight in _sizes(t, others) if judged else ():
             yield _Draft(kind or "size", weight, _filled(_SIZE[size], noun))
         for wordings in _count(t, others):
             said = {text: w for text, w in wordings.items() if bare or "{n}" in text or " one " in text}
@@ -697,6 +790,9 @@ def _of_noun(
         yield _Draft("category", 4.0, {noun: 1.0})
     kind = None if others else "combination"
     yield from _located(scene, t, others, noun, bare=bare, sure=exact, kind=kind)
+    if exact and others:
+        yield from _hidden(scene, t, others, noun)
+        yield from _not_like(scene, t, others, noun)
     if colour := scene.colour(t):
         rivals = [u for u in others if scene.may_be(u, colour)]
         sure = exact and all(scene.colour(u) == colour for u in rivals)
@@ -707,6 +803,38 @@ def _of_noun(
             for draft in _located(scene, t, rivals, phrase, bare=False, sure=sure, kind="combination"):
                 yield _Draft(draft.kind, 0.5 * often * draft.weight, draft.wordings)
     yield from _related(scene, t, others, noun)
+
+
+def _hidden(scene: Scene, t: Thing, others: Sequence[Thing], noun: str) -> Iterator[_Draft]:
+    """Of two things, the one in front and the one behind, where one is known to hide a part of the other."""
+    if len(others) > 1 or noun in t.names.wider:
+        return
+    other = others[0]
+    for front, back in ((t, other), (other, t)):
+        odd = back.area > BIGGER * front.area and back.y1 > front.y1 + CLEARLY  # looks closer all the same
+        if scene.covers(front, back) and not odd:
+            if _upright(t, other):
+                yield _Draft("relation", 4.0, _filled(_FRONT if front is t else _BEHIND, noun))
+            elif _lying(t, other):
+                yield _Draft("relation", 3.0, _filled(_ATOP if front is t else _UNDER, noun))
+
+
+def _not_like(scene: Scene, t: Thing, others: Sequence[Thing], noun: str) -> Iterator[_Draft]:
+    """Negation: all the others surely have a colour that the thing surely has not; of two, the other is at a side."""
+    be = "are" if noun.endswith("s") and vocabulary.plural(noun) == noun else "is"  # pliers
+    colour = scene.colour(others[0])
+    if colour and len(others) <= 4 and all(scene.colour(u) == colour for u in others) and not scene.may_be(t, colour):
+        if t.category == "person":
+            words = {f"{noun} not in {colour}": 2.0, f"{noun} not wearing {colour}": 2.0}
+        else:
+            words = {f"{noun} that {be} not {colour}": 3.0, f"{noun} that {be}n't {colour}": 2.0}
+        yield _Draft("negation", 1.5, words)
+    if len(others) == 1:
+        aspect = scene.picture.width / scene.picture.height
+        for side, _ in _sides(others[0], [t], aspect=aspect, sure=True):
+            if side in ("left", "right"):
+                words = {f"{noun} that {be} not on the {side}": 2.0, f"{noun} not on the {side}": 1.0}
+                yield _Draft("negation", 0.7, words)
 
 
 def _related(scene: Scene, t: Thing, others: Sequence[Thing], noun: str) -> Iterator[_Draft]:
@@ -771,9 +899,9 @@ def describe(
 ) -> list[Expression]:
     """Sentences that each mean exactly one instance of the picture, at most `limit` for each instance.
 
-    `kind` is category, location, ordinal, size, colour, relation or combination. `articles` is the share that opens
-    with "the", `commands` the share worded as one ("pick up the red cup"). Deterministic for a seeded `rng`. Empty
-    where the picture's annotation is not complete.
+    `kind` is category, location, ordinal, size, colour, relation, negation or combination. `articles` is the share that
+    opens with "the", `commands` the share worded as one ("pick up the red cup"). Deterministic for a seeded `rng`.
+    Empty where the picture's annotation is not complete.
     """
     if not scene.picture.complete:
         return []

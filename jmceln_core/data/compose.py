@@ -1,0 +1,178 @@
+"""New pictures from real ones: things cut out of photographs and pasted into others, with what can be said of them.
+
+    python -m jmceln_core.data.compose --root ROOT --sources '[FOLDER/SPLIT, ...]' --pictures N --out DIR
+
+Pasting cut-outs at random places is known to teach segmentation (Ghiasi et al., Simple Copy-Paste, CVPR 2021). What it
+adds here is language: in a composed picture it is known what hides what, kinds meet in company no photograph shows, and
+"the left one", "the bigger one", "the one behind" have exact masks. docs/composition.md says how.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from pycocotools import mask as coco_mask
+from tqdm import tqdm
+
+from jmceln_core.config import DataConfig
+from jmceln_core.data.composition.backdrops import SIDE, backdrop, looked_for, table
+from jmceln_core.data.composition.cutting import cuts_of
+from jmceln_core.data.composition.pasting import Composed, Composer
+from jmceln_core.data.composition.saying import Speaker
+from jmceln_core.data.grounding import DataError, Expression, GroundingData
+from jmceln_core.data.readers import read_training
+from jmceln_core.data.tabletop.catalogue import texture_paths
+
+SPLIT = "train"
+FIRST_ID = 70_000_000  # of the pictures
+QUALITY = 82  # of their JPEG files
+TABLES = 0.25  # share of the pictures that are of an empty table top, where there are textures for any
+
+
+def compose(
+    data: GroundingData,
+    kinds: dict[int, frozenset[str]],
+    *,
+    pictures: int,
+    textures: Sequence[Path] = (),
+    seed: int = 0,
+    side: int = SIDE,
+) -> Iterator[tuple[Composed, list[Expression]]]:
+    """So many composed pictures with their sentences; a function of the arguments alone.
+
+    data: what they are made of, kinds: `looked_for`, textures: of table tops. Cuts come from all pictures; backdrops
+    are the completely annotated ones in turn, and table tops. DataError if there is nothing to cut out or paste into.
+    """
+    told = data.by_picture()
+    cuts = [
+        cut
+        for picture in tqdm(data.pictures.values(), "cuts", unit="picture", disable=None)
+        for cut in cuts_of(picture, picture.load(), [e for e in told[picture.id] if e.origin == "written"])
+    ]
+    composer, speaker = Composer(cuts), Speaker(data, cuts)
+    every = frozenset().union(*kinds.values())
+    backdrops = _backdrops(data, pictures, seed)
+    made = 0
+    for turn, key in enumerate(backdrops):
+        if made == pictures:
+            return
+        rng = np.random.default_rng([seed, turn])
+        if textures and rng.random() < TABLES:
+            into = table(textures[int(rng.integers(len(textures)))], every, rng, side)
+        else:
+            into = backdrop(data.pictures[key], kinds[key], side)
+        composed = composer(into, FIRST_ID + made, rng)
+        if composed is not None and (sentences := speaker(composed, into, rng)):
+            made += 1
+            yield composed, sentences
+    raise DataError(f"only {made} pictures could be composed of these: there is hardly a place where anything fits")
+
+
+def _backdrops(data: GroundingData, pictures: int, seed: int) -> Iterator[int]:
+    """The completely annotated pictures in turn, often enough."""
+    complete = sorted(key for key, picture in data.pictures.items() if picture.complete)
+    if not complete:
+        raise DataError("no picture is completely annotated: what is said of a composed one could not be checked")
+    order = np.random.default_rng(seed)
+    for _ in range(10 + 10 * pictures // len(complete)):
+        yield from order.permutation(complete).tolist()
+
+
+def write(made: Iterator[tuple[Composed, list[Expression]]], out: Path) -> Counter[str]:
+    """Write pictures and sentences in the layout of `grounding.read_coco`, split "train". Returns what was written:
+    pictures, instances, sentences of each kind. FileExistsError if there is such a split already."""
+    target = out / f"instances_{SPLIT}.json"
+    if target.exists():
+        raise FileExistsError(f"{target} is there already: choose another --out")
+    (out / "images").mkdir(parents=True, exist_ok=True)
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    category: dict[str, int] = {}
+    said: dict[str, list[dict[str, Any]]] = {"expressions": [], "absent": [], "plural": []}
+    counts: Counter[str] = Counter()
+    for composed, sentences in made:
+        picture = composed.picture
+        file = out / "images" / picture.path.name
+        if not cv2.imwrite(str(file), composed.rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY]):
+            raise OSError(f"{file} could not be written")
+        images.append({
+            "id": picture.id, "file_name": file.name, "width": picture.width, "height": picture.height,
+            "complete": picture.complete,
+        })  # fmt: skip
+        for i in picture.instances:
+            rle = {"size": i.segmentation["size"], "counts": i.segmentation["counts"].decode("ascii")}
+            annotations.append({
+                "id": i.id, "image_id": picture.id, "category_id": category.setdefault(i.category, len(category) + 1),
+                "bbox": list(i.box), "area": int(coco_mask.area(i.segmentation)), "iscrowd": int(i.crowd),
+                "segmentation": rle,
+            })  # fmt: skip
+        for e in sentences:
+            record: dict[str, Any] = {"image_id": e.picture_id, "text": e.text, "origin": e.origin}
+            if not e.targets:
+                said["absent"].append(record)
+            elif len(e.targets) > 1:
+                said["plural"].append(record | {"ann_ids": list(e.targets)})
+            else:
+                said["expressions"].append(record | {"ann_id": e.targets[0], "kind": e.kind})
+        counts.update(["pictures", *["instances"] * len(picture.instances), *["pasted"] * len(composed.pasted)])
+        counts.update(f"{e.origin} {e.kind}" for e in sentences)
+    categories = [{"id": key, "name": name} for name, key in category.items()]
+    (out / f"expressions_{SPLIT}.json").write_text(json.dumps(said))
+    target.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+    return counts
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m jmceln_core.data.compose", description="compose new training pictures from annotated ones"
+    )
+    parser.add_argument("--root", type=Path, required=True, help="the folder that holds the sources")
+    parser.add_argument(
+        "--sources", required=True, help="'[FOLDER/SPLIT, ...]': what training would read; first as there"
+    )
+    parser.add_argument("--pictures", type=int, required=True, help="how many to compose")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder to write instances_train.json, ... and images/ to"
+    )
+    parser.add_argument(
+        "--objects", type=Path, help="folder with textures/*.jpg, as for data.render: also compose on them"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same pictures (default: 0)")
+    parser.add_argument("--side", type=int, default=SIDE, help=f"long side of the pictures in pixels (default: {SIDE})")
+    parser.add_argument(
+        "--validation", type=int, default=DataConfig.validation,
+        help="pictures of the first source that training holds out, left out here as well (default: %(default)s)",
+    )  # fmt: skip
+    args = parser.parse_args(arguments)
+    sources = tuple(name.strip() for name in args.sources.strip("[] ").split(",") if name.strip())
+    try:
+        config = DataConfig(root=args.root, sources=sources, validation=args.validation)
+        data, _ = read_training(config)
+        made = compose(
+            data,
+            looked_for(args.root, sources),
+            pictures=args.pictures,
+            textures=texture_paths(args.objects, SPLIT) if args.objects else (),
+            seed=args.seed,
+            side=args.side,
+        )
+        counts = write(iter(tqdm(made, "pictures", args.pictures, disable=None)), args.out)
+    except (DataError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for name, count in sorted(counts.items()):
+        print(f"{count:8,} {name}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
