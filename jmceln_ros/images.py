@@ -138,10 +138,10 @@ def to_rgb(message: ImageMessage, *, max_side: int = 8192) -> np.ndarray:
     """
     height, width, step, encoding = int(message.height), int(message.width), int(message.step), message.encoding
     _check_encoding(encoding)
-    _check_size(height, width, max_side)
+    check_size(height, width, max_side)
     if encoding in LAYOUTS:
         layout = LAYOUTS[encoding]
-        pixels = _plane(message, (height, width, layout.channels), step, sample_bytes=layout.sample_bytes)
+        pixels = plane(message, (height, width, layout.channels), step, sample_bytes=layout.sample_bytes)
         code = _REORDER.get((layout.channels, layout.rgb))
         return np.ascontiguousarray(_to_bytes(pixels) if code is None else cv2.cvtColor(_to_bytes(pixels), code))
     if encoding in BAYER:
@@ -150,7 +150,7 @@ def to_rgb(message: ImageMessage, *, max_side: int = 8192) -> np.ndarray:
                 f"{encoding} image of {width}x{height} pixels: colours are interpolated from {_SMALLEST_BAYER}x"
                 f"{_SMALLEST_BAYER} pixels on; check the camera driver"
             )
-        mosaic = _plane(message, (height, width, 1), step, sample_bytes=2 if encoding.endswith("16") else 1)
+        mosaic = plane(message, (height, width, 1), step, sample_bytes=2 if encoding.endswith("16") else 1)
         return np.asarray(cv2.cvtColor(_to_bytes(mosaic[..., 0]), BAYER[encoding]))
     if (encoding in YUV422 and width % 2) or (encoding in YUV420 and (width % 2 or height % 2)):
         raise ImageError(
@@ -158,12 +158,12 @@ def to_rgb(message: ImageMessage, *, max_side: int = 8192) -> np.ndarray:
             f"width {'' if encoding in YUV422 else 'and the height '}must be even; check the camera driver"
         )
     if encoding in YUV422:
-        return np.asarray(cv2.cvtColor(_plane(message, (height, width, 2), step), YUV422[encoding]))
-    luma = _plane(message, (height, width, 1), step)[..., 0]
+        return np.asarray(cv2.cvtColor(plane(message, (height, width, 2), step), YUV422[encoding]))
+    luma = plane(message, (height, width, 1), step)[..., 0]
     if encoding in YUV420:
-        chroma = _plane(message, (height // 2, width // 2, 2), step, start=height * step)
+        chroma = plane(message, (height // 2, width // 2, 2), step, start=height * step)
         return np.asarray(cv2.cvtColorTwoPlane(luma, chroma, YUV420[encoding]))
-    chroma = _plane(message, (height, width, 2), 2 * step, start=height * step)
+    chroma = plane(message, (height, width, 2), 2 * step, start=height * step)
     yuv = np.dstack([np.maximum(luma, 16), chroma])  # OpenCV takes what is darker than black for black
     return np.asarray(cv2.transform(yuv, _YUV_TO_RGB))
 
@@ -188,7 +188,7 @@ def compressed_to_rgb(message: CompressedImageMessage, *, max_side: int = 8192) 
         )
     data = memoryview(message.data)
     height, width = _compressed_size(data, message.format)
-    _check_size(height, width, max_side)
+    check_size(height, width, max_side)
     try:
         bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
@@ -222,7 +222,7 @@ def fill_image(message: ImageMessage, pixels: np.ndarray, encoding: str) -> None
     message.data.frombytes(np.ascontiguousarray(pixels).data.cast("B"))
 
 
-def _check_size(height: int, width: int, max_side: int) -> None:
+def check_size(height: int, width: int, max_side: int) -> None:
     if height < 1 or width < 1:
         raise ImageError(f"image of {width}x{height} pixels: there is nothing to look at; check the camera driver")
     if max(height, width) > max_side:
@@ -264,7 +264,7 @@ def _jpeg_size(data: memoryview) -> tuple[int, int] | None:
     return None
 
 
-def _plane(
+def plane(
     message: ImageMessage, shape: tuple[int, int, int], step: int, *, sample_bytes: int = 1, start: int = 0
 ) -> np.ndarray:
     """A view into the message's data: `shape` (rows, columns, channels), rows `step` bytes apart from byte `start` on.

@@ -1,0 +1,97 @@
+"""jmceln_ros.detections: a Target as a Detection2DArray, where vision_msgs is installed."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2: run `make test`")
+pytest.importorskip("jmceln_ros.msg", reason="needs the built messages: run `make test`")
+
+from std_msgs.msg import Header
+
+from jmceln_ros import detections
+from jmceln_ros.msg import Target
+
+pytestmark = pytest.mark.ros
+
+needs_vision_msgs = pytest.mark.skipif(not detections.AVAILABLE, reason="vision_msgs is in no package registry")
+
+
+def found(**changes):
+    target = Target(command="the red mug", sequence=7, status=Target.FOUND, score=0.75, has_point=True)
+    target.header = Header(frame_id="camera_optical_frame")
+    target.header.stamp.sec = 12
+    target.box_x, target.box_y, target.box_width, target.box_height = 10, 20, 5, 8
+    target.point.x, target.point.y, target.point.z = 0.1, -0.2, 1.5
+    for name, value in changes.items():
+        setattr(target, name, value)
+    return target
+
+
+def corners(box):
+    """Left, top, right, bottom; version 3 of vision_msgs has the centre's x where version 4 has position.x."""
+    center = box.center.position if hasattr(box.center, "position") else box.center
+    return (
+        center.x - box.size_x / 2,
+        center.y - box.size_y / 2,
+        center.x + box.size_x / 2,
+        center.y + box.size_y / 2,
+    )
+
+
+@needs_vision_msgs
+def test_what_was_found_is_one_detection():
+    target = found()
+    array = detections.to_detections(target)
+    assert array.header == target.header
+    (detection,) = array.detections
+    assert detection.header == target.header
+    assert detection.id == "7"
+    assert corners(detection.bbox) == (10, 20, 15, 28)
+    assert detection.bbox.center.theta == 0
+    (result,) = detection.results
+    assert (result.hypothesis.class_id, result.hypothesis.score) == ("the red mug", 0.75)
+    position = result.pose.pose.position
+    assert (position.x, position.y, position.z) == (0.1, -0.2, 1.5)
+    assert result.pose.pose.orientation.w == 1
+
+
+@needs_vision_msgs
+def test_without_a_point_the_position_is_no_number():
+    (detection,) = detections.to_detections(found(has_point=False)).detections
+    position = detection.results[0].pose.pose.position
+    assert all(map(math.isnan, (position.x, position.y, position.z)))
+
+
+@needs_vision_msgs
+@pytest.mark.parametrize(
+    ("changes", "count"),
+    [
+        ({"status": Target.NOT_PRESENT}, 0),
+        ({"status": Target.NOT_PRESENT, "box_width": 0, "box_height": 0}, 0),
+        ({"status": Target.LOW_CONFIDENCE, "box_width": 0, "box_height": 0}, 0),  # an empty mask
+        ({"status": Target.LOW_CONFIDENCE}, 1),
+        ({"status": Target.AMBIGUOUS}, 1),
+    ],
+)
+def test_how_many_there_are_by_status(changes, count):
+    target = found(**changes)
+    array = detections.to_detections(target)
+    assert len(array.detections) == count
+    assert array.header == target.header
+
+
+@needs_vision_msgs
+def test_it_is_a_message_that_rclpy_sends():
+    from rclpy.serialization import deserialize_message, serialize_message
+
+    array = detections.to_detections(found())
+    assert deserialize_message(serialize_message(array), type(array)) == array
+
+
+@pytest.mark.skipif(detections.AVAILABLE, reason="vision_msgs is installed")
+def test_its_absence_names_the_remedy():
+    with pytest.raises(RuntimeError, match=r"vision_msgs cannot be imported.*apt install ros-\$ROS_DISTRO-vision-msgs"):
+        detections.to_detections(found())
