@@ -5,55 +5,84 @@ An argument that is left empty leaves the parameter to the file `params_file`.
 
 from pathlib import Path
 
-from ament_index_python.packages import get_package_share_directory
+from ament_index_python.packages import get_package_prefix, get_package_share_directory
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
+from launch_ros.utilities import prefix_namespace
 
 from launch import LaunchContext, LaunchDescription
 
+SWITCH = ("true", "false")
 # (name, default, description[, choices])
 ARGUMENTS = (
-    ("namespace", "", "Namespace of the node and of its topics."),
-    ("params_file", "", "YAML file with the node's parameters; empty is config/segment.yaml of the package."),
+    ("namespace", "", "Namespace of the nodes and of their topics."),
+    ("params_file", "", "YAML file with the nodes' parameters; empty is config/segment.yaml of the package."),
     ("model", "", "Name of a bundled model or path of a checkpoint; empty is as params_file says."),
     ("device", "", "cpu, cuda, cuda:1 ...; empty is as params_file says."),
-    ("image_topic", "image", "Camera topic (sensor_msgs/msg/Image)."),
-    ("compressed", "", "Whether to take image_topic/compressed instead.", ("", "true", "false")),
+    ("image_topic", "image", "Camera topic, without /compressed."),
+    ("image_transport", "", "How the images come; empty is as params_file says.", ("", "raw", "compressed")),
+    ("depth_topic", "", "Depth registered to the image; turns the parameter depth on. Empty is as params_file says."),
+    ("camera_info_topic", "", "Calibration of the image; empty is camera_info beside image_topic."),
     ("command_topic", "/command", "Topic of the sentences (std_msgs/msg/String)."),
-    ("autostart", "true", "Whether the node configures and activates itself.", ("true", "false")),
-    ("use_sim_time", "false", "Whether to take the time from /clock.", ("true", "false")),
-    ("log_level", "info", "debug, info, warn, error or fatal."),
-    ("respawn", "true", "Whether to start the node again when it dies.", ("true", "false")),
+    ("autostart", "true", "Whether the node configures and activates itself.", SWITCH),
+    ("use_sim_time", "false", "Whether to take the time from /clock.", SWITCH),
+    ("log_level", "info", "How much the nodes log.", ("debug", "info", "warn", "error", "fatal")),
+    ("respawn", "true", "Whether to start a node again, after two seconds, when its process ends.", SWITCH),
+    ("speech", "false", "Whether to start speech_node too, which makes sentences of what is said.", SWITCH),
 )
 
 
 def start(context: LaunchContext) -> list[Node]:
-    """The node, once the arguments have their values."""
+    """The nodes, once the arguments have their values."""
     value = {name: LaunchConfiguration(name).perform(context) for name, *_ in ARGUMENTS}
-    share = Path(get_package_share_directory("jmceln_ros"))
-    given = {name: ParameterValue(value[name], value_type=str) for name in ("model", "device") if value[name]}
-    switches = {name: value[name] == "true" for name in ("autostart", "use_sim_time", "compressed") if value[name]}
-    topic = value["image_topic"]
-    return [
-        Node(
-            package="jmceln_ros",
-            executable="segment_node",
-            name="segment_node",
-            namespace=value["namespace"],
-            parameters=[value["params_file"] or str(share / "config" / "segment.yaml"), given | switches],
-            remappings=[
-                ("image", topic),
-                ("image/compressed", f"{topic}/compressed"),
-                ("/command", value["command_topic"]),
-            ],
-            arguments=["--ros-args", "--log-level", f"segment_node:={value['log_level']}"],
-            respawn=value["respawn"] == "true",
-            respawn_delay=2.0,
-            output="screen",
+    texts = [name for name in ("model", "device", "image_transport") if value[name]]
+    parameters = {name: ParameterValue(value[name], value_type=str) for name in texts}
+    parameters["autostart"] = value["autostart"] == "true"
+    if value["depth_topic"]:
+        parameters["depth"] = True
+
+    image = value["image_topic"]
+    topics = {
+        "image": image,
+        "image/compressed": f"{image}/compressed",
+        "depth": value["depth_topic"] or "depth",
+        "camera_info": value["camera_info_topic"] or image[: image.rfind("/") + 1] + "camera_info",
+    }
+    nodes = [node(context, value, "segment_node", parameters, topics)]
+    if value["speech"] == "true":
+        nodes.append(node(context, value, "speech_node", {}, {}))
+    return nodes
+
+
+def node(context: LaunchContext, value: dict[str, str], name: str, parameters: dict, topics: dict[str, str]) -> Node:
+    """One node of this package. Raises RuntimeError when this version of the package has no such executable."""
+    folder = Path(get_package_prefix("jmceln_ros")) / "lib" / "jmceln_ros"
+    if not (folder / name).is_file():
+        raise RuntimeError(
+            f"{name} is not part of the installed jmceln_ros ({folder}); leave speech:=false and send the sentences to "
+            f"{value['command_topic']}, or install a version that has it"
         )
-    ]
+    share = Path(get_package_share_directory("jmceln_ros"))
+    # A logger's name has the namespace in it; a level for all loggers would let the middleware's own debug lines in.
+    outer = context.launch_configurations.get("ros_namespace")
+    logger = f"{prefix_namespace(outer, value['namespace']) or ''}/{name}".strip("/").replace("/", ".")
+    return Node(
+        package="jmceln_ros",
+        executable=name,
+        name=name,
+        namespace=value["namespace"],
+        parameters=[
+            value["params_file"] or str(share / "config" / "segment.yaml"),
+            {**parameters, "use_sim_time": value["use_sim_time"] == "true"},
+        ],
+        remappings=[*topics.items(), ("/command", value["command_topic"])],
+        arguments=["--ros-args", "--log-level", f"{logger}:={value['log_level']}"],
+        respawn=value["respawn"] == "true",
+        respawn_delay=2.0,
+        output="screen",
+    )
 
 
 def generate_launch_description() -> LaunchDescription:

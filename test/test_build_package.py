@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -12,11 +14,12 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+import yaml
 
 from jmceln_core import Status
 
 ROOT = Path(__file__).resolve().parent.parent
-PARTS = ("config", "jmceln_core", "jmceln_ros", "launch", "msg", "requirements")
+PARTS = ("config", "jmceln_core", "jmceln_ros", "launch", "msg", "requirements", "srv")
 FILES = ("CMakeLists.txt", "LICENSE", "NOTICE", "README.md", "package.xml", "pyproject.toml", "setup.py")
 ROS_IS_IN_ENVIRONMENT = Path(sys.prefix, "share", "ament_cmake").is_dir()  # from wheels, not in a sourced prefix
 # From anywhere but the checkout: every file of config/ must be found inside the installation given as argument.
@@ -107,7 +110,8 @@ def test_plain_colcon_build_installs_messages_modules_programs_and_config(source
     site = message.parents[2]
     check_config_is_found(site, tmp_path)
     ask = "import jmceln_ros; print(list(jmceln_ros.__path__)); from jmceln_ros.msg import Target; "
-    ask += "Target.__class__.__import_type_support__()"
+    ask += "from jmceln_ros.srv import Segment, SetCommand; "
+    ask += "[kind.__class__.__import_type_support__() for kind in (Target, Segment, SetCommand)]"
     environ = {"PYTHONPATH": str(site), "LD_LIBRARY_PATH": f"{prefix / 'lib'}:{os.environ.get('LD_LIBRARY_PATH', '')}"}
     if not ROS_IS_IN_ENVIRONMENT:
         environ["PYTHONPATH"] += ":" + os.environ.get("PYTHONPATH", "")
@@ -139,3 +143,42 @@ def test_package_manifest_and_sources_leave_room_for_the_generated_messages():
     assert manifest.get("format") == "3"
     assert manifest.findtext("member_of_group") == "rosidl_interface_packages"
     assert manifest.findtext("export/build_type") == "ament_cmake"
+
+
+def topics_in(tree: object) -> set[str]:
+    """Every string in nested lists and mappings that is the name of a topic, without a field behind it."""
+    if isinstance(tree, dict):
+        return set().union(*map(topics_in, [*tree, *tree.values()]))
+    if isinstance(tree, list):
+        return set().union(*map(topics_in, tree))
+    return {tree.split(".")[0]} if isinstance(tree, str) and re.fullmatch(r"(/[a-z_]+)+(\.[a-z_]+)?", tree) else set()
+
+
+def test_viewers_show_topics_that_there_are():
+    """The RViz2 configuration and the Foxglove layout name topics; docs/ros.md has those of segment_node."""
+    document = (ROOT / "docs" / "ros.md").read_text()
+    others = {"/command", "/diagnostics", "/image", "/tf", "/tf_static"}
+    rviz = topics_in(yaml.safe_load((ROOT / "config" / "rviz" / "demo.rviz").read_text()))
+    layout = json.loads((ROOT / "config" / "foxglove" / "demo.json").read_text())
+    foxglove = topics_in(layout)
+    assert {"/image", "/segment_node/overlay", "/segment_node/point"} <= rviz & foxglove
+    for topic in (rviz | foxglove) - others:
+        assert f"`{topic.replace('/segment_node', '~')}`" in document, topic
+
+    def panels(tree: str | dict) -> set[str]:
+        return {tree} if isinstance(tree, str) else panels(tree["first"]) | panels(tree["second"])
+
+    assert panels(layout["layout"]) == set(layout["configById"])
+
+
+def test_image_leaves_the_same_packages_to_the_systems_numpy_as_the_environment():
+    bootstrap = runpy.run_path(str(ROOT / "tools" / "bootstrap.py"))
+    (unlocked,) = re.findall(r"grep -vE '\^\(([^)]*)\)==' ", (ROOT / "Dockerfile").read_text())
+    assert set(unlocked.split("|")) == bootstrap["BOUND_TO_NUMPY"]
+
+
+def test_image_is_built_from_everything_that_the_build_reads():
+    allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    read = set(runpy.run_path(str(ROOT / "tools" / "bootstrap.py"))["PACKAGE_PARTS"]) - {"action"}
+    assert read | {"LICENSE", "requirements"} <= allowed
+    assert all((ROOT / name).exists() for name in allowed)
