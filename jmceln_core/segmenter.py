@@ -58,6 +58,7 @@ class Segmentation:
     area: int  # of the mask, in pixels
     probability: np.ndarray | None  # (H, W) float32, if asked for
     seconds: float  # from the sentence to this answer; without the image half
+    presence: float | None = None  # probability that the thing is there at all; None without such a head
 
 
 class RawAnswer(NamedTuple):
@@ -66,6 +67,7 @@ class RawAnswer(NamedTuple):
     probability: np.ndarray  # (H, W) float32 at the picture's own size
     presence: float | None  # probability that the thing is there; None without the head
     iou: float | None  # predicted IoU of the mask; None without the head
+    queries: torch.Tensor | None = None  # (Q, C), the network's final contextual embeddings
 
 
 class Segmenter:
@@ -74,6 +76,8 @@ class Segmenter:
     `model` is in evaluation mode and moved to `device` by this; `precision` is "fp32", or "bf16" / "fp16" for mixed
     precision on CUDA (None: fp32). All calls are serialised by one lock and may come from any thread; as there is one
     current picture, give every camera a Segmenter of its own.
+
+    `decision` has the thresholds of the next answers; it may be set to others at any time.
 
     To answer by other means, override `set_image` and `segment`, or `_see` and `_look_for` to keep the checks and the
     decision.
@@ -90,9 +94,13 @@ class Segmenter:
         self.device = _device(device)
         self.precision = _precision(precision, self.device)
         self.config = config
+        self.decision = config.decision
         self._model = model.to(self.device).eval()
         self._texts: OrderedDict[str, TextFeatures] = OrderedDict()
         self._picture: tuple[Letterbox, ImageFeatures] | None = None
+        # By sentence, the final queries of the answers that `follow`: about this picture, and about the one before.
+        self._queries: dict[str, torch.Tensor] = {}
+        self._last_queries: dict[str, torch.Tensor] = {}
         self._lock = threading.RLock()
 
     @classmethod
@@ -115,6 +123,21 @@ class Segmenter:
         saved.load_into(model)
         return cls(model, saved.config, device=device, precision=precision)
 
+    @classmethod
+    def check(
+        cls,
+        name_or_path: str | Path | None = None,
+        *,
+        device: str | torch.device | None = None,
+        precision: Precision | None = None,
+    ) -> None:
+        """Raises what `load` raises for a checkpoint that is not there and for a device or precision this machine lacks.
+
+        Nothing is loaded, so `load` can still fail for what is in the file, or for want of memory.
+        """
+        _precision(precision, _device(device))
+        checkpoint.locate(name_or_path)
+
     @property
     def name(self) -> str:
         """The model's name, from its configuration."""
@@ -132,21 +155,38 @@ class Segmenter:
             height, width = rgb.shape[:2]
             letterbox = Letterbox(height, width, self.config.image_size)
             self._picture = letterbox, self._see(letterbox.image(rgb))
+            self._last_queries, self._queries = self._queries, {}
 
-    def segment(self, text: str, *, probability: bool = False) -> Segmentation:
+    def forget(self) -> None:
+        """Let the picture go, and all that is kept of sentences and earlier pictures: the memory of a full GPU."""
+        with self._lock:
+            self._picture = None
+            for kept in (self._texts, self._queries, self._last_queries):
+                kept.clear()
+
+    def segment(self, text: str, *, probability: bool = False, follow: float = 0.0) -> Segmentation:
         """What `text` refers to in the current picture. `probability`: with the (H, W) map behind the mask.
+
+        `follow` in [0, 1], for a video: the share in the network's first contextual embeddings of those that the
+        picture before ended with, if it was asked the same sentence with `follow` above 0 and showed the thing; the
+        rest is what the sentence alone gives. docs/tracking.md says what it was measured to be good for.
 
         The text is normalised (see `normalise_text`); what the tokenizer's length cannot hold is cut off at the end.
         Words the tokenizer does not know, in any script, get an answer like others, though a poor one. Raises
         ValueError for a text without content and RuntimeError before the first `set_image`.
         """
-        return self.segment_all([text], probability=probability)[0]
+        return self.segment_all([text], probability=probability, follow=follow)[0]
 
-    def segment_all(self, texts: Sequence[str], *, probability: bool = False) -> list[Segmentation]:
+    def segment_all(
+        self, texts: Sequence[str], *, probability: bool = False, follow: float = 0.0
+    ) -> list[Segmentation]:
         """As `segment`, for several sentences about the current picture at once; `seconds` is each one's share."""
         if isinstance(texts, str):
             raise ValueError(f"segment_all takes a list of sentences; for the one sentence {texts!r} call segment")
+        if not 0 <= follow <= 1:
+            raise ValueError(f"follow={follow}: a share from 0 (each picture for itself) to 1")
         sentences = [normalise_text(text) for text in texts]
+        options = {"follow": follow} if follow else {}  # subclasses that cannot follow need not know of it
         with self._lock:
             if self._picture is None:
                 raise RuntimeError("there is no picture to look at: call set_image(rgb) before segment(text)")
@@ -155,10 +195,10 @@ class Segmenter:
             for start in range(0, len(sentences), _SENTENCES_AT_ONCE):
                 begin = time.perf_counter()
                 some = sentences[start : start + _SENTENCES_AT_ONCE]
-                made = [
-                    decide(raw, self.config.decision, probability=probability)
-                    for raw in self._look_for(some, features, letterbox)
-                ]
+                raws = self._look_for(some, features, letterbox, **options)
+                made = [decide(raw, self.decision, probability=probability) for raw in raws]
+                if follow:
+                    self._remember(some, raws, made)
                 share = (time.perf_counter() - begin) / len(some)
                 answers += [replace(answer, seconds=share) for answer in made]
             return answers
@@ -171,10 +211,14 @@ class Segmenter:
             return self._model.encode_image(pixels)
 
     @torch.inference_mode()
-    def _look_for(self, sentences: list[str], image: ImageFeatures, letterbox: Letterbox) -> list[RawAnswer]:
+    def _look_for(
+        self, sentences: list[str], image: ImageFeatures, letterbox: Letterbox, *, follow: float = 0.0
+    ) -> list[RawAnswer]:
         """The sentence half for a few normalised sentences."""
         with self._autocast():
-            prediction = self._model.decode(image, self._text_features(sentences))
+            text = self._text_features(sentences)
+            start = self._start(sentences, text, follow) if follow else None
+            prediction = self._model.decode(image, text, start=start)
         logits = prediction.logits.float()
         if not logits.isfinite().all():
             raise RuntimeError(
@@ -185,7 +229,25 @@ class Segmenter:
             [None] * len(maps) if logit is None else logit.float().sigmoid().tolist()
             for logit in (prediction.presence, prediction.iou)
         )
-        return [RawAnswer(letterbox.unwarp(m), p, i) for m, p, i in zip(maps, presence, iou, strict=True)]
+        queries = [None] * len(maps) if prediction.queries is None else prediction.queries.unbind()
+        return [
+            RawAnswer(letterbox.unwarp(m), p, i, q) for m, p, i, q in zip(maps, presence, iou, queries, strict=True)
+        ]
+
+    def _start(self, sentences: list[str], text: TextFeatures, follow: float) -> torch.Tensor | None:
+        """(N, Q, C) first queries, each sentence's own mixed with those the last picture ended with, if there are."""
+        fresh = self._model.first_queries(text)
+        if fresh is None:
+            return None
+        last = [self._last_queries.get(sentence, mine) for sentence, mine in zip(sentences, fresh, strict=True)]
+        return torch.lerp(fresh, torch.stack(last).to(fresh), follow)
+
+    def _remember(self, sentences: list[str], raws: list[RawAnswer], answers: list[Segmentation]) -> None:
+        """Keep the queries for the next picture; those of a thing that was not there would only repeat the no."""
+        for sentence, raw, answer in zip(sentences, raws, answers, strict=True):
+            known = sentence in self._queries or len(self._queries) < _CACHED_SENTENCES
+            if known and raw.queries is not None and answer.status is not Status.NOT_PRESENT:
+                self._queries[sentence] = raw.queries
 
     def _text_features(self, sentences: list[str]) -> TextFeatures:
         """From the cache; what is not there is encoded in one batch. The least recently used leave the cache first."""
@@ -222,23 +284,34 @@ def decide(raw: RawAnswer, decision: DecisionConfig, *, probability: bool = Fals
     pixels = mask.view(np.uint8)
     x, y, w, h = map(int, cv2.boundingRect(pixels))
     kept = raw.probability if probability else None
+    empty = np.zeros_like(mask)
+    nothing = Segmentation(empty, Status.NOT_PRESENT, 0.0, None, None, None, 0, kept, 0.0, raw.presence)
     if w == 0:
-        return Segmentation(mask, Status.NOT_PRESENT, 0.0, None, None, None, 0, kept, 0.0)
+        return nothing
     inside, values = pixels[y : y + h, x : x + w], raw.probability[y : y + h, x : x + w]
     factors = [cv2.mean(values, inside)[0], *(head for head in (raw.presence, raw.iou) if head is not None)]
     score = min(1.0, math.prod(factors) ** (1 / len(factors)))
     if raw.presence is not None and raw.presence < decision.present:
-        return Segmentation(np.zeros_like(mask), Status.NOT_PRESENT, score, None, None, None, 0, kept, 0.0)
+        return replace(nothing, score=score)
     if score < decision.confident:
         status = Status.LOW_CONFIDENCE
     elif _ambiguous(inside, values, decision):
         status = Status.AMBIGUOUS
     else:
         status = Status.FOUND
-    moments = cv2.moments(inside, binaryImage=True)
+    return with_mask(replace(nothing, status=status, score=score), mask)
+
+
+def with_mask(answer: Segmentation, mask: np.ndarray) -> Segmentation:
+    """The answer with another (H, W) bool mask, and the centroid, anchor, box and area of that one."""
+    pixels = np.ascontiguousarray(mask, bool).view(np.uint8)
+    x, y, w, h = map(int, cv2.boundingRect(pixels))
+    if w == 0:
+        return replace(answer, mask=mask, centroid=None, anchor=None, box=None, area=0)
+    moments = cv2.moments(pixels[y : y + h, x : x + w], binaryImage=True)
     area = int(moments["m00"])
     centroid = (x + moments["m10"] / area, y + moments["m01"] / area)
-    return Segmentation(mask, status, score, centroid, deepest_point(mask), (x, y, w, h), area, kept, 0.0)
+    return replace(answer, mask=mask, centroid=centroid, anchor=deepest_point(mask), box=(x, y, w, h), area=area)
 
 
 def deepest_point(mask: np.ndarray) -> tuple[float, float] | None:

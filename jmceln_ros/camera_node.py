@@ -32,7 +32,7 @@ class CameraNode(Node):
             raise NodeFailure(str(error)) from error
         rate = self._settings.rate or self._source.rate or _DEFAULT_RATE
         self._frames = self._stream()
-        self._publisher = self.create_publisher(Image, "image", qos.IMAGE_OUTPUT)
+        self._publisher = qos.publisher(self, Image, "image", qos.IMAGE_OUTPUT)
         self.create_timer(1.0 / rate, self._tick)
         self.get_logger().info(
             f"{self._source.name} at {rate:g} Hz on {self._publisher.topic_name}" + ", looping" * self._settings.loop

@@ -7,7 +7,7 @@ every change is checked against them, and `python -m jmceln_ros.parameters` prin
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -16,8 +16,16 @@ if TYPE_CHECKING:
 Settings = TypeVar("Settings")
 
 
+#: Names of quality of service profiles; jmceln_ros.qos, which needs ROS, says what they are.
+PROFILE_NAMES = ("sensor_data", "latest", "reliable", "default", "latched", "system_default")
+
+
 class ParameterProblem(ValueError):
     """A parameter value that is refused; the message says what is allowed."""
+
+
+#: When a changed value takes effect.
+AT_ONCE, AT_CONFIGURE, AT_START = "at once", "at configure", "at start"
 
 
 def parameter(
@@ -27,13 +35,15 @@ def parameter(
     low: float | None = None,
     high: float | None = None,
     choices: tuple[str, ...] = (),
-    live: bool = False,
+    changes: str = AT_ONCE,
+    name: str = "",
     any_type: bool = False,
 ) -> Any:
     """A dataclass field that is a node parameter.
 
-    `low` and `high` (both or neither, inclusive) bound a number, `choices` lists a string's values. A `live` parameter
-    takes effect at once; the others are read when the node is configured. `any_type` accepts 0 where "0" is meant.
+    `low` and `high` (both or neither, inclusive) bound a number, `choices` lists a string's values. `changes` says when
+    a new value takes effect; AT_START makes the parameter read-only. `name` is the parameter's if the field cannot have
+    it (a dot). `any_type` accepts 0 where "0" is meant.
     """
     return field(
         default=default,
@@ -42,41 +52,98 @@ def parameter(
             "low": low,
             "high": high,
             "choices": choices,
-            "live": live,
+            "changes": changes,
+            "name": name,
             "any_type": any_type,
         },
     )
+
+
+def threshold(description: str) -> Any:
+    """A parameter that goes before the checkpoint's own threshold when it is not negative."""
+    return parameter(-1.0, f"{description}; negative is as the checkpoint says.", low=-1.0, high=1.0)
+
+
+def profile(default: str, description: str, *, name: str) -> Any:
+    """A parameter that names a quality of service (jmceln_ros.qos.PROFILES)."""
+    return parameter(default, description, choices=PROFILE_NAMES, changes=AT_START, name=name)
 
 
 @dataclass(frozen=True)
 class SegmentSettings:
     """Parameters of segment_node."""
 
-    autostart: bool = parameter(True, "Configure and activate at start; false leaves that to a lifecycle manager.")
+    autostart: bool = parameter(
+        True, "Configure and activate at start; false leaves that to a lifecycle manager.", changes=AT_START
+    )
     model: str = parameter("", "Name of a bundled model or path of a checkpoint; empty is the bundled model.")
     device: str = parameter("", "Where the model runs: cpu, cuda, cuda:1 ...; empty is the GPU if there is one.")
     precision: str = parameter(
         "", "Number format of the model; empty is fp32, the others need a GPU.", choices=("", "fp32", "bf16", "fp16")
     )
-    compressed: bool = parameter(
-        False, "Subscribe to image/compressed (sensor_msgs/msg/CompressedImage: JPEG or PNG) instead of image."
+    image_transport: str = parameter(
+        "raw",
+        "raw subscribes to image (sensor_msgs/msg/Image), compressed to image/compressed "
+        "(sensor_msgs/msg/CompressedImage: JPEG or PNG).",
+        choices=("raw", "compressed"),
     )
     mode: str = parameter(
         "track",
         "track answers every frame for the command in force, once answers one frame for each command.",
         choices=("track", "once"),
-        live=True,
     )
     max_rate: float = parameter(
+        0.0, "At most this many answers per second, to leave room for others; 0 is no limit.", low=0.0, high=1000.0
+    )
+    max_frame_age: float = parameter(
         0.0,
-        "At most this many answers per second, to leave room for others; 0 is no limit.",
+        "Frames whose stamp is more seconds ago are dropped; 0 is no limit. A frame without a stamp is taken.",
         low=0.0,
-        high=1000.0,
-        live=True,
+        high=3600.0,
     )
     max_image_side: int = parameter(
-        8192, "Images with a longer side (pixels) are refused as broken or far too big.", low=1, high=65535, live=True
+        8192, "Images with a longer side (pixels) are refused as broken or far too big.", low=1, high=65535
     )
+    mask_threshold: float = threshold("A pixel belongs to the mask where its probability is above this")
+    presence_threshold: float = threshold("NOT_PRESENT where the probability that the thing is there is below this")
+    confidence_threshold: float = threshold("LOW_CONFIDENCE where the score is below this")
+    ambiguity_threshold: float = threshold(
+        "AMBIGUOUS where the second-largest of two sure regions has more than this share of the largest one's area"
+    )
+    tracking: bool = parameter(
+        False, "In mode track, hold the answers to a command together over time (docs/tracking.md)."
+    )
+    tracking_margin: float = parameter(
+        0.15, "What is present stays so down to this much below the presence threshold.", low=0.0, high=1.0
+    )
+    tracking_patience: float = parameter(
+        0.3, "What is present is absent after this many seconds below that.", low=0.0, high=60.0
+    )
+    tracking_gate: float = parameter(
+        0.1, "A centroid farther off than this share of the diagonal is believed at the second time.", low=0.0, high=1.0
+    )
+    tracking_smoothing: float = parameter(
+        0.1, "Time constant of the mean of centroid and anchor, seconds; 0 is none.", low=0.0, high=60.0
+    )
+    tracking_mask_smoothing: float = parameter(
+        0.3, "Time constant of the mean of the masks' probabilities, seconds; 0 is none.", low=0.0, high=60.0
+    )
+    follow: float = parameter(
+        0.0,
+        "With tracking, share of the last frame's final queries in the first ones of the next; 0 is none.",
+        low=0.0,
+        high=1.0,
+    )
+    jpeg_quality: int = parameter(80, "Quality of overlay/compressed; 100 is the best and largest.", low=1, high=100)
+    depth: bool = parameter(False, "Subscribe to depth and camera_info and say where the target is in space.")
+    depth_slop: float = parameter(
+        0.05, "Depth image and frame belong together when their stamps differ by no more seconds.", low=0.0, high=10.0
+    )
+    target_frame: str = parameter("", "Child frame of a transform broadcast to the target's point; empty is none.")
+    qos_image: str = profile("latest", "QoS of image and image/compressed.", name="qos.image")
+    qos_depth: str = profile("sensor_data", "QoS of depth and camera_info.", name="qos.depth")
+    qos_command: str = profile("default", "QoS of the commands.", name="qos.command")
+    qos_result: str = profile("reliable", "QoS of everything published about a frame.", name="qos.result")
 
 
 @dataclass(frozen=True)
@@ -84,63 +151,87 @@ class CameraSettings:
     """Parameters of camera_node."""
 
     source: str = parameter(
-        "", "An image, a folder of images, a video file, or a webcam's number (0) or device path.", any_type=True
+        "",
+        "An image, a folder of images, a video file, or a webcam's number (0) or device path.",
+        any_type=True,
+        changes=AT_START,
     )
     rate: float = parameter(
-        0.0, "Pictures per second; 0 is the video's own rate, and 10 where there is none.", low=0.0, high=1000.0
+        0.0,
+        "Pictures per second; 0 is the video's own rate, and 10 where there is none.",
+        low=0.0,
+        high=1000.0,
+        changes=AT_START,
     )
-    loop: bool = parameter(True, "Start again at the end; false ends the node after the last picture.")
-    frame_id: str = parameter("camera_optical_frame", "Frame of the pictures' headers (REP-103: z forward, x right).")
+    loop: bool = parameter(True, "Start again at the end; false ends the node after the last one.", changes=AT_START)
+    frame_id: str = parameter(
+        "camera_optical_frame", "Frame of the pictures' headers (REP-103: z forward, x right).", changes=AT_START
+    )
+
+
+def named(kind: type[Any]) -> dict[str, Field[Any]]:
+    """The fields of `kind` by the names of their parameters."""
+    return {spec.metadata["name"] or spec.name: spec for spec in fields(kind)}
 
 
 def check(kind: type[Any], values: dict[str, Any]) -> str:
-    """Why these parameter values are refused, or "" when they are fine. Names that `kind` lacks are passed over."""
-    for spec in fields(kind):
-        if spec.name not in values:
+    """Why these values by parameter name are refused, or "" when they are fine. Unknown names are passed over."""
+    for name, spec in named(kind).items():
+        if name not in values:
             continue
-        value, meta = values[spec.name], spec.metadata
+        value, meta = values[name], spec.metadata
         if meta["choices"] and value not in meta["choices"]:
-            return f"{spec.name} is {value!r}; choose one of {', '.join(map(repr, meta['choices']))}"
+            return f"{name} is {value!r}; choose one of {', '.join(map(repr, meta['choices']))}"
         if meta["low"] is not None and not meta["low"] <= value <= meta["high"]:
-            return f"{spec.name} is {value}; it must lie in [{meta['low']}, {meta['high']}]"
+            return f"{name} is {value}; it must lie in [{meta['low']}, {meta['high']}]"
     return ""
 
 
+def changed(settings: Settings, values: dict[str, Any]) -> Settings:
+    """The settings with these values by parameter name; unknown names are passed over."""
+    own = named(type(settings))
+    return replace(settings, **{own[name].name: value for name, value in values.items() if name in own})  # type: ignore[type-var]
+
+
 def declare(node: Node, kind: type[Settings]) -> Settings:
-    """Declares every field of `kind` on the node and returns their values (launch and params file taken in)."""
+    """Declares every field of `kind` on the node and returns their values (launch and params file taken in).
+
+    Raises ParameterProblem for a value that is not allowed.
+    """
     from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
     values = {}
-    for spec in fields(kind):  # type: ignore[arg-type]
+    for name, spec in named(kind).items():
         meta = spec.metadata
-        descriptor = ParameterDescriptor(description=meta["description"], dynamic_typing=meta["any_type"])
+        descriptor = ParameterDescriptor(
+            description=meta["description"], dynamic_typing=meta["any_type"], read_only=meta["changes"] == AT_START
+        )
         if meta["choices"]:
             descriptor.additional_constraints = "one of " + ", ".join(map(repr, meta["choices"]))
         if meta["low"] is not None and isinstance(spec.default, float):
             descriptor.floating_point_range = [FloatingPointRange(from_value=meta["low"], to_value=meta["high"])]
         elif meta["low"] is not None:
             descriptor.integer_range = [IntegerRange(from_value=meta["low"], to_value=meta["high"], step=1)]
-        values[spec.name] = node.declare_parameter(spec.name, spec.default, descriptor).value
+        values[name] = node.declare_parameter(name, spec.default, descriptor).value
     problem = check(kind, values)
     if problem:
         raise ParameterProblem(f"parameter {problem}")
-    return kind(**values)
+    return changed(kind(), values)
 
 
 def table(kind: type[Any]) -> str:
     """A Markdown table of a node's parameters, for docs/ros.md."""
     lines = ["| parameter | type | default | range | changes | meaning |", "|---|---|---|---|---|---|"]
-    for spec in fields(kind):
+    for name, spec in named(kind).items():
         meta = spec.metadata
         allowed = (
             ", ".join(c or "(empty)" for c in meta["choices"])
             if meta["low"] is None
             else f"{meta['low']:g} to {meta['high']:g}"
         )
-        when = "at once" if meta["live"] else "at configure"
         lines.append(
-            f"| `{spec.name}` | {type(spec.default).__name__} | `{json.dumps(spec.default)}` | {allowed} | {when} | "
-            f"{meta['description']} |"
+            f"| `{name}` | {type(spec.default).__name__} | `{json.dumps(spec.default)}` | {allowed} | "
+            f"{meta['changes']} | {meta['description']} |"
         )
     return "\n".join(lines)
 

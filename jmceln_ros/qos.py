@@ -1,25 +1,73 @@
-"""The quality of service of every topic, by name (REP-2003: subscribe to sensors best effort, publish reliable)."""
+"""The quality of service of every topic, by name (REP-2003: subscribe to sensors best effort, publish reliable).
+
+Publishers and subscriptions are made by `publisher` and `subscription`, which let every one of them be overridden from
+outside by ROS 2's own parameters `qos_overrides.TOPIC.publisher.depth` and the like.
+"""
 
 from __future__ import annotations
 
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+import copy
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy, qos_profile_system_default
+from rclpy.qos_overriding_options import InvalidQosOverridesError, QoSOverridingOptions
+
+from jmceln_ros.parameters import ParameterProblem
+
+if TYPE_CHECKING:
+    from rclpy.node import Node
 
 
 def _keep_last(depth: int, reliability: ReliabilityPolicy, durability: DurabilityPolicy) -> QoSProfile:
     return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=depth, reliability=reliability, durability=durability)
 
 
-#: Camera images in. SensorData, but one deep: only the newest frame is of use, so none may wait in the middleware.
-IMAGE_INPUT = _keep_last(1, ReliabilityPolicy.BEST_EFFORT, DurabilityPolicy.VOLATILE)
+#: What the parameters `qos.*` choose from; parameters.PROFILE_NAMES has the names for those without ROS.
+PROFILES = {
+    "sensor_data": _keep_last(5, ReliabilityPolicy.BEST_EFFORT, DurabilityPolicy.VOLATILE),  # as rmw's of that name
+    "latest": _keep_last(1, ReliabilityPolicy.BEST_EFFORT, DurabilityPolicy.VOLATILE),
+    "reliable": _keep_last(5, ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE),
+    "default": _keep_last(10, ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE),  # as rmw's of that name
+    "latched": _keep_last(1, ReliabilityPolicy.RELIABLE, DurabilityPolicy.TRANSIENT_LOCAL),
+    "system_default": qos_profile_system_default,  # left to the middleware's own configuration
+}
+
+#: Camera images in: only the newest frame is of use, so none may wait in the middleware.
+IMAGE_INPUT = PROFILES["latest"]
 
 #: Camera images out. Reliable serves both kinds of subscriber; one deep, so that a slow one gets the newest.
 IMAGE_OUTPUT = _keep_last(1, ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE)
 
 #: Commands in: none may be lost, and those that come while the model loads wait here.
-COMMAND = _keep_last(10, ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE)
+COMMAND = PROFILES["default"]
 
 #: Results out.
-RESULT = _keep_last(5, ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE)
+RESULT = PROFILES["reliable"]
 
 #: What is state and not an event: whoever subscribes late still gets the last value.
-STATE = _keep_last(1, ReliabilityPolicy.RELIABLE, DurabilityPolicy.TRANSIENT_LOCAL)
+STATE = PROFILES["latched"]
+
+
+def publisher(node: Node, kind: type[Any], topic: str, profile: QoSProfile, *, managed: bool = False) -> Any:
+    """A publisher whose quality of service may be overridden; `managed` ones are silent while the node is inactive.
+
+    Raises ParameterProblem for an override that is not allowed.
+    """
+    make: Any = node.create_lifecycle_publisher if managed else node.create_publisher  # type: ignore[attr-defined]
+    return _overridable(topic, lambda **options: make(kind, topic, copy.copy(profile), **options))
+
+
+def subscription(node: Node, kind: type[Any], topic: str, callback: Callable[[Any], None], profile: QoSProfile) -> Any:
+    """A subscription whose quality of service may be overridden. Raises ParameterProblem as `publisher`."""
+    return _overridable(
+        topic, lambda **options: node.create_subscription(kind, topic, callback, copy.copy(profile), **options)
+    )
+
+
+def _overridable(topic: str, make: Callable[..., Any]) -> Any:
+    """Calls `make` with the option; rclpy writes the overrides into the profile it is given, hence the copies above."""
+    try:
+        return make(qos_overriding_options=QoSOverridingOptions.with_default_policies())
+    except (InvalidQosOverridesError, RuntimeError) as error:
+        raise ParameterProblem(f"qos_overrides of {topic}: {error}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,7 @@ def run(make_node: Callable[[], Node], name: str, args: Sequence[str] | None = N
         node = make_node()
         if hasattr(node, "start"):
             node.start()
-        rclpy.spin(node)
+        _spin(node)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except (NodeFailure, ParameterException, ParameterProblem) as error:
@@ -51,3 +52,18 @@ def run(make_node: Callable[[], Node], name: str, args: Sequence[str] | None = N
             rclpy.shutdown(uninstall_handlers=False)
     if failed:
         sys.exit(1)
+
+
+def _spin(node: Node) -> None:
+    """Spins until shutdown. What a callback raises costs that callback and not the process, but for a NodeFailure.
+
+    rclpy's own callbacks raise as well for what anyone may send: a parameter of a type that does not exist.
+    """
+    while rclpy.ok():
+        try:
+            rclpy.spin(node)
+        except (ExternalShutdownException, NodeFailure):
+            raise
+        except Exception as error:
+            node.get_logger().debug(traceback.format_exc())
+            node.get_logger().error(f"a callback failed: {error} [{type(error).__name__}]", throttle_duration_sec=1.0)

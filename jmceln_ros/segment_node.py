@@ -1,135 +1,193 @@
 """segment_node: a camera image and a sentence in, the target out.
 
-Topics, parameters and how to run it are in docs/ros.md.
+Topics, services, parameters and how to run it are in docs/ros.md.
 """
 
 from __future__ import annotations
 
-import threading
+import math
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, cast
 
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
+from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
+from std_srvs.srv import SetBool
 
 from jmceln_ros import parameters, qos
-from jmceln_ros.images import ImageError, compressed_to_rgb, fill_image, to_rgb
-from jmceln_ros.intake import Intake, Job
+from jmceln_ros.answering import Answerer, refuse
+from jmceln_ros.deferred import create_deferred_service
+from jmceln_ros.diagnostics import Condition, Statistics, gpu_memory, to_status
+from jmceln_ros.frames import name_problem
+from jmceln_ros.inputs import Inputs
+from jmceln_ros.intake import Command, Intake, Unanswerable, blank
+from jmceln_ros.models import (
+    MODEL_PARAMETERS,
+    Models,
+    SegmenterFactory,
+    check_segmenter,
+    free_memory,
+    load_segmenter,
+    same_model,
+)
 from jmceln_ros.msg import Target
-from jmceln_ros.parameters import SegmentSettings
+from jmceln_ros.parameters import ParameterProblem, SegmentSettings
+from jmceln_ros.publishing import Outputs
 from jmceln_ros.running import run
-from jmceln_ros.targets import seconds_between, to_target
+from jmceln_ros.space import Space
+from jmceln_ros.srv import Segment, SetCommand
+from jmceln_ros.targets import seconds_between
 
-if TYPE_CHECKING:
-    from jmceln_core import Segmenter
-    from jmceln_core.segmenter import Precision
-
-SegmenterFactory = Callable[[SegmentSettings], "Segmenter"]
-
-#: A fault that comes with every frame is logged this often.
-_REPEAT_SECONDS = 5.0
-
-
-def load_segmenter(settings: SegmentSettings) -> Segmenter:
-    """The model the parameters ask for. Raises what `Segmenter.load` raises."""
-    # Imported here: torch takes seconds, and the node is up and keeps commands before that.
-    from jmceln_core import Segmenter
-
-    precision = cast("Precision | None", settings.precision or None)  # checked when the parameter was set
-    return Segmenter.load(settings.model or None, device=settings.device or None, precision=precision)
+#: Seconds without an answer after which something is wrong.
+_PATIENCE = 10.0
 
 
 class SegmentNode(LifecycleNode):
-    """Answers the newest image for the command in force.
+    """Answers the newest image for the command in force, and questions asked beside the stream.
 
     configure loads the model, activate subscribes and starts the one worker thread in which all inference happens,
-    deactivate stops both and keeps the model, cleanup lets it go. Commands are kept in every state.
+    deactivate stops both and keeps the model, cleanup lets it go. Commands are kept, services answered and diagnostics
+    published in every state.
 
-    `make_segmenter` builds the model from the parameters when the node is configured.
+    `make_segmenter` builds the model from the parameters; `check_model` says in words why that cannot succeed, as far
+    as it is known beforehand.
     """
 
-    def __init__(self, make_segmenter: SegmenterFactory = load_segmenter) -> None:
+    def __init__(
+        self,
+        make_segmenter: SegmenterFactory = load_segmenter,
+        check_model: Callable[[SegmentSettings], str] = check_segmenter,
+    ) -> None:
         super().__init__("segment_node")
-        self._make_segmenter = make_segmenter
+        self._check_model = check_model
         self._settings = parameters.declare(self, SegmentSettings)
-        self._intake: Intake[Image | CompressedImage] = Intake(
-            mode=self._settings.mode, max_rate=self._settings.max_rate
+        if problem := _frame_problem(self._settings):
+            raise ParameterProblem(f"parameter {problem}")
+        self._statistics = Statistics()
+        self._intake: Intake[Image | CompressedImage] = Intake(age=self._age, on_drop=self._statistics.dropped)
+        self._models = Models(
+            make_segmenter, lambda settings, error: self._later(lambda: self._on_model(settings, error))
         )
-        self._segmenter: Segmenter | None = None
-        self._worker: threading.Thread | None = None
-        self._images: Subscription | None = None
-        self._reported = 0  # sequence of the last command whose first answer was logged
+        self._space = Space()
+        self._outputs: Outputs | None = None
+        self._answerer: Answerer | None = None
+        self._inputs = Inputs(self, self._on_frame, self._space)
+        self._state = "unconfigured"
+        self._trouble = ""  # why there is no model
+
+        # Work that other threads, and callbacks in which it is not allowed, leave to the executor.
+        self._left: deque[Callable[[], None]] = deque()
+        self._wake = self.create_guard_condition(self._catch_up)
+
         self.add_on_set_parameters_callback(self._on_parameters)
-        self._active_command = self.create_publisher(String, "~/active_command", qos.STATE)
+        self._apply()
+        self._active_command = qos.publisher(self, String, "~/active_command", qos.STATE)
         self._active_command.publish(String())
-        self._commands = self.create_subscription(String, "/command", self._on_command, qos.COMMAND)
+        self._diagnostics = qos.publisher(self, DiagnosticArray, "/diagnostics", qos.RESULT)
+        self.create_timer(1.0, self._diagnose, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        create_deferred_service(self, Segment, "~/segment", self._on_segment)
+        self.create_service(SetCommand, "~/set_command", self._on_set_command)
+        self.create_service(SetBool, "~/enable", self._on_enable)
+        self._commands = qos.subscription(
+            self, String, "/command", self._on_command, qos.PROFILES[self._settings.qos_command]
+        )
 
     # Transitions. rclpy swallows exceptions in these, so each reports its own.
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Loads the model; a failure is logged as fatal with reason and remedy and leaves the node unconfigured."""
-        name = self._settings.model or "the bundled model"
+        name = _model_name(self._settings)
         self.get_logger().info(f"loading {name} ...")
+        self._state = "configuring"
+        self._diagnose()
         begin = time.perf_counter()
         try:
-            self._segmenter = self._make_segmenter(self._settings)
+            self._models.load(self._settings)
         except Exception as error:
             self.get_logger().debug(traceback.format_exc())
+            self._trouble = f"cannot load {name}: {error} [{type(error).__name__}]"
             self.get_logger().fatal(
-                f"cannot load {name}: {error} [{type(error).__name__}]. Set the parameters model, device and precision "
-                f"to what this machine has, then configure again (ros2 lifecycle set {self.get_fully_qualified_name()} "
-                "configure)"
+                f"{self._trouble}. Set the parameters model, device and precision to what this machine has, then "
+                f"configure again (ros2 lifecycle set {self.get_fully_qualified_name()} configure)"
             )
+        else:
+            self._trouble = ""
+        if self._trouble:  # behind the handler: while it runs, the error keeps what was loaded so far
+            self._release("unconfigured")
+            self._diagnose()
             return TransitionCallbackReturn.FAILURE
-        self._target = self.create_lifecycle_publisher(Target, "~/target", qos.RESULT)
-        self._mask = self.create_lifecycle_publisher(Image, "~/mask", qos.RESULT)
-        self._overlay = self.create_lifecycle_publisher(Image, "~/overlay", qos.RESULT)
-        self.get_logger().info(f"loaded {self._segmenter.name} in {time.perf_counter() - begin:.1f} s")
+        try:
+            self._outputs = Outputs(self, qos.PROFILES[self._settings.qos_result])
+        except ParameterProblem as error:
+            self.get_logger().fatal(str(error))
+            self._trouble = str(error)
+            self._release("unconfigured")
+            return TransitionCallbackReturn.FAILURE
+        self._state = "inactive"
+        segmenter = self._models.segmenter
+        self.get_logger().info(f"loaded {segmenter and segmenter.name} in {time.perf_counter() - begin:.1f} s")
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribes to the images and starts answering."""
+        assert self._outputs is not None
         result = super().on_activate(state)
-        self._intake.open()
-        self._worker = threading.Thread(target=self._work, name="segment", daemon=True)
-        self._worker.start()
-        kind, topic = (CompressedImage, "image/compressed") if self._settings.compressed else (Image, "image")
-        self._images = self.create_subscription(kind, topic, self._intake.put, qos.IMAGE_INPUT)
+        self._answerer = Answerer(
+            self,
+            self._intake,
+            self._models,
+            self._outputs,
+            self._space,
+            self._statistics,
+            self._settings,
+            served=lambda: self._active_command.publish(String()),
+        )
+        self._statistics.restart()
+        self._answerer.start()
+        try:
+            self._connect()
+        except ParameterProblem as error:
+            self.get_logger().fatal(str(error))
+            self.stop()
+            super().on_deactivate(state)
+            return TransitionCallbackReturn.FAILURE
+        self._state = "active"
         self.get_logger().info(
-            f"active: images from {self._images.topic_name}, commands from {self._commands.topic_name}, "
-            f"answers on {self._target.topic_name}"
+            f"active: images from {self._inputs.image_topic}, commands from {self._commands.topic_name}, "
+            f"answers on {self._outputs.target_topic}"
         )
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stops answering; model and command stay."""
         self.stop()
+        self._state = "inactive"
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Lets the model go."""
+        """Lets the model and its memory go."""
         result = super().on_cleanup(state)
-        self._release()
+        self._release("unconfigured")
         return result
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stops answering and lets the model go, from any state."""
         self.stop()
         result = super().on_shutdown(state)
-        self._release()
+        self._release("finalized")
         return result
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Back to unconfigured, from where the node can be configured again."""
         self.stop()
-        self._release()
+        self._release("unconfigured")
         return TransitionCallbackReturn.SUCCESS
 
     def start(self) -> None:
@@ -138,88 +196,174 @@ class SegmentNode(LifecycleNode):
             self.trigger_activate()
 
     def stop(self) -> None:
-        """Ends the subscription and the worker; waits for the inference that is running."""
-        if self._images is not None:
-            self.destroy_subscription(self._images)
-            self._images = None
-        self._intake.close()
-        if self._worker is not None:
-            self._worker.join()
-            self._worker = None
+        """Ends the subscriptions and the worker; waits for the inference that is running."""
+        if self._answerer is not None:
+            self._answerer.stop()
+            self._answerer = None
+        self._inputs.disconnect()
+        self._space.forget()
 
-    def _release(self) -> None:
-        if self._segmenter is not None:
-            for publisher in (self._target, self._mask, self._overlay):
-                self.destroy_lifecycle_publisher(publisher)
-        self._segmenter = None
+    def _release(self, state: str) -> None:
+        self._state = state
+        if self._outputs is not None:
+            self._outputs.destroy()
+            self._outputs = None
+        self._models.release()
+        free_memory()
 
     # Callbacks: they only hand over.
 
+    def _on_frame(self, message: Image | CompressedImage) -> None:
+        self._statistics.received()
+        self._intake.put(message)
+
     def _on_command(self, message: String) -> None:
-        command = self._intake.order(message.data, self.get_clock().now().to_msg())
-        self._active_command.publish(String(data=command.text if command else ""))
-        if command is None:
+        self._order(message.data)
+
+    def _order(self, text: str) -> Command:
+        """Puts a command in force, or ends the one that is, and says so."""
+        command = self._intake.order(text, self._now())
+        ends = blank(text)
+        self._active_command.publish(String(data="" if ends else text))
+        if ends:
             self.get_logger().info("empty command: stopped")
-        elif self._worker is None:
-            self.get_logger().info(f"command {command.sequence} {command.text!r} is kept until the node is active")
+        elif self._state != "active":
+            self.get_logger().info(f"command {command.sequence} {text!r} is kept until the node is active")
+        return command
+
+    def _on_set_command(self, request: SetCommand.Request, response: SetCommand.Response) -> SetCommand.Response:
+        command = self._order(request.command)
+        response.success = True
+        response.sequence, response.command_stamp = command.sequence, command.arrival
+        if blank(request.command):
+            response.message = "no command is in force now"
+        elif self._state != "active":
+            response.message = f"kept until the node is active; it is {self._state} now"
+        elif self._intake.paused:
+            response.message = "kept until the node is enabled"
+        return response
+
+    def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        refused = self._intake.pause(not request.data)
+        refuse(refused, "the node was disabled before the question was answered")
+        response.success = True
+        response.message = "enabled" if request.data else "disabled: commands are kept, frames are not answered"
+        self.get_logger().info(response.message)
+        return response
+
+    def _on_segment(self, request: Segment.Request, reply: Callable[[Segment.Response], None]) -> None:
+        def answer(outcome: Target | str) -> None:
+            if isinstance(outcome, str):
+                reply(Segment.Response(success=False, message=outcome))
+            else:
+                reply(Segment.Response(success=True, target=outcome))
+
+        try:
+            self._intake.ask(request.command, self._now(), answer, request.image if len(request.image.data) else None)
+        except Unanswerable as error:
+            answer(str(error))
 
     def _on_parameters(self, changes: list[Parameter]) -> SetParametersResult:
-        own = SegmentSettings.__dataclass_fields__
-        values = {change.name: change.value for change in changes if change.name in own}
+        values = {change.name: change.value for change in changes}
         reason = parameters.check(SegmentSettings, values)
-        fixed = sorted(name for name in values if not own[name].metadata["live"])
-        if not reason and fixed and self._segmenter is not None:
-            reason = f"{', '.join(fixed)} is read when the node is configured; deactivate and clean up first"
+        if not reason:
+            settings = parameters.changed(self._settings, values)
+            running = self._models.running
+            reason = _frame_problem(settings)
+            if running is not None and not same_model(settings, running) and not same_model(settings, self._settings):
+                reason = reason or self._check_model(settings)
         if reason:
             return SetParametersResult(successful=False, reason=reason)
-        self._settings = replace(self._settings, **values)
-        self._intake.mode, self._intake.max_rate = self._settings.mode, self._settings.max_rate
+        self._settings = settings
+        self._apply()
         return SetParametersResult(successful=True)
 
-    # The worker.
+    def _apply(self) -> None:
+        """Lets the parameters take effect."""
+        settings = self._settings
+        self._intake.mode = settings.mode
+        self._intake.max_rate = settings.max_rate
+        self._intake.max_frame_age = settings.max_frame_age
+        if self._answerer is not None:
+            self._answerer.use(settings)
+            self._later(self._connect)  # subscribing declares parameters, which cannot be done while some are set
+        self._models.change(settings)
 
-    def _work(self) -> None:
-        while (job := self._intake.take()) is not None:
-            try:
-                self._answer(job)
-            except ImageError as error:
-                self.get_logger().warning(f"image not answered: {error}", throttle_duration_sec=_REPEAT_SECONDS)
-            except Exception as error:
-                if not self.context.ok():  # shutting down: publishers are gone and nobody listens
-                    return
-                self.get_logger().debug(traceback.format_exc())
-                self.get_logger().warning(
-                    f"command {job.command.text!r} not answered for this image: {error} [{type(error).__name__}]",
-                    throttle_duration_sec=_REPEAT_SECONDS,
-                )
-            else:
-                if self._intake.done(job):
-                    self._active_command.publish(String())
+    def _connect(self) -> None:
+        """Makes the topics what the parameters ask for, while the node is active."""
+        if self._answerer is not None and self._outputs is not None:
+            self._inputs.connect(self._settings)
+            self._outputs.broadcast(self._settings.target_frame)
 
-    def _answer(self, job: Job[Image | CompressedImage]) -> None:
-        assert self._segmenter is not None
-        decode = compressed_to_rgb if isinstance(job.frame, CompressedImage) else to_rgb
-        rgb = decode(job.frame, max_side=self._settings.max_image_side)
-        begin = time.perf_counter()
-        self._segmenter.set_image(rgb)
-        segmentation = self._segmenter.segment(job.command.text)
-        target = to_target(segmentation, job.command, job.frame.header, time.perf_counter() - begin)
-        target.latency = seconds_between(job.frame.header.stamp, self.get_clock().now().to_msg())
-        self._target.publish(target)
-        if self._mask.get_subscription_count():
-            self._mask.publish(target.mask)
-        if self._overlay.get_subscription_count():
-            from jmceln_core import overlay
+    def _on_model(self, settings: SegmentSettings, error: Exception | None) -> None:
+        """The end of the loading that a change of the model's parameters began."""
+        running = self._models.running
+        if running is None or not same_model(settings, self._settings):
+            return  # cleaned up, or something else is wanted by now
+        if error is None:
+            self._trouble = ""
+            self.get_logger().info(f"answers come from {_model_name(settings)} now")
+            return
+        reason = self._trouble = f"cannot load {_model_name(settings)}: {error} [{type(error).__name__}]"
+        self.get_logger().error(f"{reason}; answers come from {_model_name(running)} as before")
+        self.set_parameters_atomically([Parameter(name, value=getattr(running, name)) for name in MODEL_PARAMETERS])
 
-            picture = Image(header=job.frame.header)
-            fill_image(picture, overlay.draw(rgb, segmentation, job.command.text), "rgb8")
-            self._overlay.publish(picture)
-        if job.command.sequence != self._reported:
-            self._reported = job.command.sequence
-            self.get_logger().info(
-                f"command {job.command.sequence} {job.command.text!r}: {segmentation.status.value}, score "
-                f"{segmentation.score:.2f}, {target.area} pixels, model {target.model_seconds * 1e3:.0f} ms"
-            )
+    def _diagnose(self) -> None:
+        """Publishes the node's state, once a second by a timer of the steady clock."""
+        settings, command, loading = self._settings, self._intake.active, self._models.loading
+        segmenter = self._models.segmenter
+        condition = Condition(
+            state=self._state,
+            model=segmenter.name if segmenter else "",
+            problem=self._trouble,
+            enabled=not self._intake.paused,
+            command=command.text if command else "",
+            command_age=seconds_between(command.arrival, self._now()) if command else math.nan,
+            patience=max(_PATIENCE, 3 / settings.max_rate if settings.max_rate else 0.0),
+        )
+        status = to_status(
+            self._statistics.summary(),
+            condition,
+            name=f"{self.get_fully_qualified_name()}: answers",
+            hardware_id=self._inputs.image_topic,
+            values={
+                "model being loaded": _model_name(loading) if loading else "none",
+                "GPU memory": gpu_memory(str(getattr(segmenter, "device", "cpu"))),
+            },
+        )
+        message = DiagnosticArray(status=[status])
+        message.header.stamp = self._now()
+        self._diagnostics.publish(message)
+
+    # Small things.
+
+    def _now(self) -> Time:
+        return self.get_clock().now().to_msg()
+
+    def _age(self, frame: Image | CompressedImage) -> float:
+        """Seconds since the frame's stamp, nan without one."""
+        return seconds_between(frame.header.stamp, self._now())
+
+    def _later(self, work: Callable[[], None]) -> None:
+        """Has the executor do something soon; from any thread."""
+        self._left.append(work)
+        self._wake.trigger()
+
+    def _catch_up(self) -> None:
+        while self._left:
+            self._left.popleft()()
+
+
+def _frame_problem(settings: SegmentSettings) -> str:
+    """Why nothing can be broadcast under the parameter `target_frame`; empty when it can, or none is wanted."""
+    problem = name_problem(settings.target_frame) if settings.target_frame else ""
+    return f"target_frame is {settings.target_frame!r}: {problem}" if problem else ""
+
+
+def _model_name(settings: SegmentSettings) -> str:
+    """The model's name, and device and precision where they are given."""
+    where = " ".join(filter(None, (settings.device, settings.precision)))
+    return (settings.model or "the bundled model") + (f" ({where})" if where else "")
 
 
 def main(args: Sequence[str] | None = None) -> None:

@@ -22,7 +22,7 @@ _NOWHERE = (math.nan, math.nan)
 def to_target(segmentation: Segmentation, command: Command, header: Header, model_seconds: float) -> Target:
     """The message for one answer. `header` is the image's; `latency` is left to the moment of publication.
 
-    The command's `arrival` is a builtin_interfaces/Time. There is no point in space yet: `point_reason` says so.
+    The command's `arrival` is a builtin_interfaces/Time. There is no point in space until `set_point`.
     """
     target = Target()
     target.header = header
@@ -40,9 +40,15 @@ def to_target(segmentation: Segmentation, command: Command, header: Header, mode
     if segmentation.box is not None:
         target.box_x, target.box_y, target.box_width, target.box_height = (int(v) for v in segmentation.box)
     target.point.x = target.point.y = target.point.z = math.nan
-    target.point_reason = "this node has no depth image"
     target.model_seconds = model_seconds
     return target
+
+
+def set_point(target: Target, point: tuple[float, float, float] | None, reason: str) -> None:
+    """Says where the target is in space: (x, y, z) metres in the optical frame, or the reason why that is not known."""
+    target.has_point = point is not None
+    target.point.x, target.point.y, target.point.z = point or (math.nan,) * 3
+    target.point_reason = "" if target.has_point else reason
 
 
 def seconds_between(earlier: Time, later: Time) -> float:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 
 import numpy as np
+import torch
 
 from jmceln_core import Segmentation, Segmenter
-from jmceln_core.config import DecisionConfig
+from jmceln_core.config import ModelConfig
 from jmceln_core.segmenter import RawAnswer, decide
 from jmceln_ros.parameters import SegmentSettings
 from jmceln_ros.running import run
@@ -15,43 +16,67 @@ from jmceln_ros.segment_node import SegmentNode
 
 CHANNELS = {"red": 0, "green": 1, "blue": 2}
 SLOW_SECONDS = 0.3
+LOAD_SECONDS = 1.0
 
 
 class ColourSegmenter(Segmenter):
     """Answers "red", "green" and "blue": the pixels in which that channel is far above both others.
 
-    With the word "slowly" it takes SLOW_SECONDS, with "crash" it raises.
+    With the word "slowly" it takes SLOW_SECONDS, with "crash" it raises what older CUDA calls raise for a full memory,
+    with "hungry" what PyTorch raises: until everything kept was forgotten twice. "encoded" is answered with as many
+    pixels as there were pictures.
     """
 
-    def __init__(self) -> None:  # no network, hence no super().__init__()
-        self._rgb = np.zeros((1, 1, 3), np.uint8)
-
-    @property
-    def name(self) -> str:
-        return "colour"
+    def __init__(self, name: str) -> None:  # no network, hence no super().__init__()
+        self.config = ModelConfig(name=name)
+        self.decision = self.config.decision
+        self._rgb: np.ndarray | None = None
+        self._pictures = 0
+        self._forgotten = 0
 
     def set_image(self, rgb: np.ndarray) -> None:
         self._rgb = rgb.astype(np.int16)
+        self._pictures += 1
+
+    def forget(self) -> None:
+        self._rgb = None
+        self._forgotten += 1
 
     def segment(self, text: str, *, probability: bool = False) -> Segmentation:
+        assert self._rgb is not None
         if "slowly" in text:
             time.sleep(SLOW_SECONDS)
         if "crash" in text:
             raise RuntimeError("CUDA out of memory, or so")
+        if "hungry" in text and self._forgotten < 2:
+            raise torch.cuda.OutOfMemoryError("CUDA: tried to allocate all of it")
         likelihood = np.zeros(self._rgb.shape[:2], np.float32)
         for word, channel in CHANNELS.items():
             if word in text:
                 others = np.delete(self._rgb, channel, axis=2).max(axis=2)
                 likelihood[self._rgb[..., channel] - others > 80] = 0.9
-        return decide(RawAnswer(likelihood, None, None), DecisionConfig(), probability=probability)
+        if "encoded" in text:
+            likelihood.flat[: self._pictures] = 0.9
+        return decide(RawAnswer(likelihood, None, None), self.decision, probability=probability)
 
 
 def make_segmenter(settings: SegmentSettings) -> Segmenter:
-    """Fails as a missing checkpoint does when the parameter says so."""
+    """Fails as a missing checkpoint, or a GPU too small for it, does when the parameter says so."""
     if settings.model == "broken":
         raise FileNotFoundError("broken: there is no such checkpoint; the bundled ones are colour")
-    return ColourSegmenter()
+    if settings.model == "huge":
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 80 GiB")
+    if settings.model in ("slow", "slow broken"):
+        time.sleep(LOAD_SECONDS)
+    if settings.model == "slow broken":
+        raise RuntimeError("the weights are of another network")
+    return ColourSegmenter(settings.model or "colour")
+
+
+def check_model(settings: SegmentSettings) -> str:
+    """As on a machine without a GPU."""
+    return f"device={settings.device!r}: PyTorch sees 0 CUDA devices; use 'cpu'" if "cuda" in settings.device else ""
 
 
 if __name__ == "__main__":
-    run(lambda: SegmentNode(make_segmenter), "segment_node")
+    run(lambda: SegmentNode(make_segmenter, check_model), "segment_node")

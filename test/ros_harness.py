@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import rclpy
 import rclpy.parameter
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.srv import SetParameters
@@ -23,6 +24,7 @@ from std_msgs.msg import String
 from jmceln_ros import qos
 from jmceln_ros.images import fill_image
 from jmceln_ros.msg import Target
+from jmceln_ros.srv import Segment
 
 COLOUR_NODE = [sys.executable, str(Path(__file__).with_name("ros_colour_node.py"))]
 START_TIMEOUT = 180.0  # seconds for a process to come up: importing torch on a busy machine
@@ -41,12 +43,18 @@ class Probe(Node):
         self.targets: list[Target] = []
         self.masks: list[Image] = []
         self.overlays: list[Image] = []
+        self.statuses: list[DiagnosticStatus] = []
         self.active: list[str] = []
         self.images: list[Image] = []
         self.create_subscription(Target, "segment_node/target", self.targets.append, qos.RESULT)
         self.create_subscription(Image, "segment_node/mask", self.masks.append, qos.RESULT)
         self.create_subscription(String, "segment_node/active_command", self._on_active, qos.STATE)
+        self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, qos.RESULT)
         self._count = 0
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        own = f"{self.get_namespace().rstrip('/')}/segment_node:"
+        self.statuses += [status for status in message.status if status.name.startswith(own)]
 
     def _on_active(self, message: String) -> None:
         self.active.append(message.data)
@@ -105,6 +113,18 @@ class Probe(Node):
         parameter = rclpy.parameter.Parameter(name, value=value).to_parameter_msg()
         (result,) = self.call(SetParameters, "set_parameters", parameters=[parameter]).results
         return "" if result.successful else result.reason
+
+    def diagnosed(self, level: bytes, said: str, timeout: float = TIMEOUT) -> dict[str, str]:
+        """Waits for a diagnostic of this level and with these words, and returns its values."""
+        self.statuses.clear()
+        status = self.until(
+            lambda: next((s for s in self.statuses if s.level == level and said in s.message), None), timeout
+        )
+        return {pair.key: pair.value for pair in status.values}
+
+    def ask(self, text: str, image: Image | None = None) -> Segment.Response:
+        """Calls ~/segment."""
+        return self.call(Segment, "segment", command=text, image=image or Image())
 
     def change(self, transition: int) -> bool:
         """Asks for a lifecycle transition; returns whether it was made."""

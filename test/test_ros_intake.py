@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 
 import pytest
 
-from jmceln_ros.intake import Intake
+from jmceln_ros.intake import MAX_QUESTIONS, Intake, Unanswerable
 
 
 @pytest.fixture
-def intake():
-    box = Intake()
+def dropped():
+    """The reasons for which the intake gave frames up."""
+    return []
+
+
+@pytest.fixture
+def intake(dropped):
+    """Frames are anything; a number is a frame's age in seconds."""
+    box = Intake(age=lambda frame: frame if isinstance(frame, float) else math.nan, on_drop=dropped.append)
     box.open()
     yield box
     box.close()
@@ -40,12 +48,12 @@ def waits(intake, seconds=0.1):
     return waiting
 
 
-def test_the_newest_frame_wins_and_the_overtaken_are_counted(intake):
+def test_the_newest_frame_wins_and_the_overtaken_are_counted(intake, dropped):
     intake.order("cup", 0)
     for frame in range(5):
         intake.put(frame)
     assert take(intake).frame == 4
-    assert intake.dropped == 4
+    assert dropped == ["overtaken"] * 4
 
 
 def test_a_frame_is_answered_once(intake):
@@ -55,10 +63,10 @@ def test_a_frame_is_answered_once(intake):
     assert waits(intake)
 
 
-def test_frames_without_a_command_wait_and_are_not_counted_as_dropped(intake):
+def test_frames_without_a_command_wait_and_are_not_counted_as_dropped(intake, dropped):
     intake.put("a")
     intake.put("b")
-    assert intake.dropped == 0
+    assert not dropped
     intake.order("cup", 0)
     assert take(intake).frame == "b"
 
@@ -76,7 +84,7 @@ def test_a_command_before_the_first_frame_and_before_opening_is_kept():
 @pytest.mark.parametrize("blank", ["", "  ", "\n", "\u200b", "\x00\u00a0"])
 def test_a_blank_command_stops(intake, blank):
     intake.order("cup", 0)
-    assert intake.order(blank, 1) is None
+    assert intake.order(blank, 1).sequence == 2
     assert intake.active is None
     intake.put("a")
     assert waits(intake)
@@ -160,3 +168,126 @@ def test_no_job_mixes_two_commands_under_load(intake):
     stop.set()
     assert all(c.text == f"thing {c.sequence}" and c.arrival == c.sequence for c in seen)
     assert [c.sequence for c in seen] == sorted(c.sequence for c in seen)
+
+
+def test_frames_that_are_too_old_are_dropped_and_those_of_unknown_age_or_from_the_future_taken(intake, dropped):
+    intake.max_frame_age = 0.5
+    intake.order("cup", 0)
+    threading.Timer(0.05, intake.put, [0.4]).start()
+    intake.put(0.6)
+    assert take(intake).frame == 0.4
+    assert dropped == ["too old"]
+    for frame in (math.nan, -100.0, "no stamp"):  # a clock that was set back makes frames of the future
+        intake.put(frame)
+        assert take(intake).frame is frame
+    intake.max_frame_age = 0.0
+    intake.put(1e9)
+    assert take(intake).frame == 1e9
+
+
+def test_a_frame_that_grows_old_while_it_waits_for_max_rate_is_dropped(dropped):
+    begin = time.monotonic()
+    intake = Intake(
+        max_rate=10.0, max_frame_age=0.05, age=lambda frame: time.monotonic() - frame, on_drop=dropped.append
+    )
+    intake.open()
+    intake.order("cup", 0)
+    intake.put(begin)
+    take(intake)
+    intake.put(time.monotonic())
+    assert waits(intake, 0.2)
+    assert dropped == ["too old"]
+
+
+def test_a_paused_intake_keeps_command_and_newest_frame(intake, dropped):
+    intake.order("cup", 0)
+    assert intake.pause(True) == []
+    intake.put("old")
+    intake.put("new")
+    assert not dropped
+    threading.Timer(0.05, intake.pause, [False]).start()
+    begin = time.monotonic()
+    assert take(intake).frame == "new"
+    assert time.monotonic() - begin > 0.04
+
+
+def test_rest_holds_frames_back_and_lets_questions_through(intake):
+    intake.order("cup", 0)
+    intake.rest(0.1)
+    begin = time.monotonic()
+    intake.put("a")
+    intake.ask("bowl", 1, print)
+    assert take(intake).command.text == "bowl"
+    assert time.monotonic() - begin < 0.1
+    assert take(intake).command.text == "cup"
+    assert time.monotonic() - begin > 0.09
+
+
+def test_a_question_is_about_the_newest_frame_or_its_own_and_leaves_the_stream_alone(intake):
+    intake.put("a")
+    intake.order("cup", 7)
+    assert take(intake).frame == "a"
+    intake.ask("bowl", 8, print)
+    job = take(intake)
+    assert (job.frame, job.command.text, job.command.arrival, job.command.sequence) == ("a", "bowl", 8, 0)
+    assert job.reply is print
+    intake.ask(" ", 9, print, "mine")
+    job = take(intake)
+    assert (job.frame, job.command.text, job.command.arrival, job.command.sequence) == ("mine", "cup", 7, 1)
+    assert intake.active.text == "cup"
+
+
+def test_a_question_does_not_serve_a_command_in_mode_once(intake):
+    intake.mode = "once"
+    intake.put("a")
+    intake.order("cup", 0)
+    intake.ask("", 1, print)
+    assert intake.done(take(intake)) is False
+    assert intake.done(take(intake)) is True
+
+
+def test_questions_go_first_but_take_turns_with_the_stream(intake):
+    intake.order("cup", 0)
+    intake.put("a")
+    for number in range(4):
+        intake.ask(f"question {number}", 0, print)
+    order = []
+    for _ in range(6):
+        order.append(take(intake).command.text)
+        if order[-1] == "cup" and order.count("cup") < 2:
+            intake.put("b")
+    assert order == ["question 0", "cup", "question 1", "cup", "question 2", "question 3"]
+
+
+@pytest.mark.parametrize(
+    ("prepare", "text", "said"),
+    [
+        (lambda intake: intake.close(), "cup", "not active"),
+        (lambda intake: intake.pause(True), "cup", "disabled"),
+        (lambda intake: intake.put("a"), "\u200b ", "blank and no command"),
+        (lambda intake: None, "cup", "no image has come"),
+        (lambda intake: intake.put(9.0), "cup", "9.0 s old, more than max_frame_age (2 s)"),
+        (
+            lambda intake: [intake.ask("cup", 0, print, "a") for _ in range(MAX_QUESTIONS)],
+            "cup",
+            f"{MAX_QUESTIONS} questions wait",
+        ),
+    ],
+)
+def test_a_question_that_cannot_be_answered_is_refused_with_the_reason(intake, prepare, text, said):
+    intake.max_frame_age = 2.0
+    prepare(intake)
+    frame = "a" if "questions" in said else None
+    with pytest.raises(Unanswerable) as refusal:
+        intake.ask(text, 0, print, frame)
+    assert said in str(refusal.value)
+
+
+@pytest.mark.parametrize("end", [Intake.close, lambda intake: intake.pause(True)])
+def test_questions_that_wait_are_given_back_when_the_intake_closes_or_pauses(intake, end):
+    intake.ask("cup", 0, print, "a")
+    intake.ask("bowl", 0, print, "a")
+    assert [job.command.text for job in end(intake)] == ["cup", "bowl"]
+    intake.open()
+    intake.pause(False)
+    assert waits(intake)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -46,6 +48,23 @@ def test_a_missing_checkpoint_is_named_and_another_answers_with_a_mask_of_the_im
             assert mask_of(target.mask).shape == (45, 80)
             assert np.count_nonzero(mask_of(target.mask)) == target.area
             assert 0 <= target.score <= 1
+        # The model's parameters while it runs: what cannot be is refused, another checkpoint takes over.
+        for name, value, said in (
+            ("model", "no/such.safetensors", "no such file"),
+            ("model", "nameless", "no bundled checkpoint 'nameless'"),
+            ("precision", "bf16", "needs a CUDA device"),
+            ("device", "abacus", "no such device"),
+        ):
+            assert said in probe.set_parameter(name, value)
+        broken = tmp_path / "broken.safetensors"
+        broken.write_bytes(b"not one")
+        assert probe.set_parameter("model", str(broken)) == ""
+        probe.until(lambda: "answers come from" in node.output and "as before" in node.output)
+        assert probe.set_parameter("model", str(shutil.copy(tiny, tmp_path / "other.safetensors"))) == ""
+        probe.until(lambda: "other.safetensors (cpu) now" in node.output)
+        assert probe.set_parameter("mask_threshold", 1.0) == ""
+        target = probe.show(probe.image(picture), timeout=MODEL_TIMEOUT)
+        assert (target.status, target.area) == (Target.NOT_PRESENT, 0)
         assert node.interrupt() == 0
         assert "Traceback" not in node.output
 

@@ -5,22 +5,19 @@ from __future__ import annotations
 import math
 import time
 
-import cv2
 import numpy as np
 import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2: run `make test`")
 pytest.importorskip("jmceln_ros.msg", reason="needs the built messages: run `make test`")
 
-from lifecycle_msgs.msg import State, Transition
 from rcl_interfaces.msg import ParameterType
 from rcl_interfaces.srv import DescribeParameters
 from ros_colour_node import SLOW_SECONDS
 from ros_harness import COLOUR_NODE, START_TIMEOUT, mask_of, patches, probing
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
-from jmceln_ros import qos
 from jmceln_ros.images import BAYER, ENCODINGS, LAYOUTS, YUV420, YUV422
 from jmceln_ros.msg import Target
 from jmceln_ros.processes import NodeProcess, executable
@@ -266,7 +263,6 @@ def test_parameters_are_described_checked_and_changed_live(probe):
     assert described.floating_point_range[0].to_value == 1000.0
     assert described.type == ParameterType.PARAMETER_DOUBLE
     assert "'track', 'once'" in probe.set_parameter("mode", "sometimes")
-    assert "configured" in probe.set_parameter("model", "another")
     assert probe.set_parameter("max_rate", -1.0)
     assert probe.set_parameter("max_image_side", 50) == ""
     probe.command("red")
@@ -280,96 +276,19 @@ def test_parameters_are_described_checked_and_changed_live(probe):
     assert probe.set_parameter("mode", "track") == ""
 
 
-def elsewhere(log, **parameters):
-    """A node beside the module's: in a namespace of its own, with a command topic of its own."""
-    remappings = {"__ns": "/elsewhere", "/command": "/elsewhere/command"}
-    return NodeProcess(COLOUR_NODE, log, parameters=parameters, remappings=remappings)
-
-
-def test_lifecycle_kill_respawn_and_ctrl_c(tmp_path, node):
-    """A model that does not load leaves a living node. Once the parameter is right it is configured, activated,
-    deactivated, cleaned up and configured again, and the command that came before all this is answered. Killed, it is
-    replaced by a new one, which ends with code 0 and no traceback when told to stop in the middle of an inference.
-    The module's node hears nothing of it."""
-    with probing("elsewhere", command="command") as probe:
-        with elsewhere(tmp_path / "first", model="broken") as first:
-            assert probe.state() == State.PRIMARY_STATE_UNCONFIGURED
-            assert "[FATAL]" in first.output
-            assert "there is no such checkpoint" in first.output
-            assert "model, device and precision" in first.output
-            probe.until(probe.person.get_subscription_count)
-            probe.command("red")
-            probe.until(lambda: "kept until the node is active" in first.output)
-            assert not probe.change(Transition.TRANSITION_CONFIGURE)
-            assert probe.set_parameter("model", "") == ""
-            assert probe.change(Transition.TRANSITION_CONFIGURE)
-            assert probe.change(Transition.TRANSITION_ACTIVATE)
-            probe.until(probe.connected)
-            target = probe.show(probe.image(patches()))
-            assert (target.command, target.sequence, target.area) == ("red", 1, 200)
-            assert probe.change(Transition.TRANSITION_DEACTIVATE)
-            assert probe.state() == State.PRIMARY_STATE_INACTIVE
-            probe.until(lambda: not probe.camera.get_subscription_count())
-            assert probe.change(Transition.TRANSITION_CLEANUP)
-            assert probe.change(Transition.TRANSITION_CONFIGURE)
-            assert probe.change(Transition.TRANSITION_ACTIVATE)
-            probe.until(probe.connected)
-            assert probe.show(probe.image(patches())).sequence == 1
-            first.kill()
-        with elsewhere(tmp_path / "second") as second:
-            probe.until(lambda: "active: images from /elsewhere/image" in second.output, START_TIMEOUT)
-            probe.until(probe.connected)
-            probe.command("red slowly")
-            assert probe.show(probe.image(patches())).command == "red slowly"
-            probe.camera.publish(probe.image(patches()))
-            time.sleep(SLOW_SECONDS / 3)
-            begin = time.monotonic()
-            assert second.interrupt() == 0
-            assert time.monotonic() - begin < 10
-            assert "Traceback" not in second.output
-    assert node.exit_code is None
-    assert "elsewhere" not in node.output
-
-
-def test_compressed_images(tmp_path):
-    """JPEG and PNG on image/compressed are answered, broken ones and the topic image are not."""
-    with (
-        elsewhere(tmp_path / "log", compressed=True) as process,
-        probing("elsewhere", command="command") as probe,
-    ):
-        camera = probe.create_publisher(CompressedImage, "image/compressed", qos.IMAGE_OUTPUT)
-        probe.until(lambda: "active: images from /elsewhere/image/compressed" in process.output, START_TIMEOUT)
-        probe.until(lambda: camera.get_subscription_count() and probe.person.get_subscription_count())
-        assert not probe.camera.get_subscription_count()
-        assert "configured" in probe.set_parameter("compressed", False)
-        probe.command("red")
-        bgr = np.ascontiguousarray(patches()[..., ::-1])
-        for extension, name in ((".png", "png"), (".jpg", "rgb8; jpeg compressed bgr8")):
-            message = CompressedImage(format=name, data=cv2.imencode(extension, bgr)[1].tobytes())
-            message.header = probe.image(patches()).header
-            broken = CompressedImage(format=name, data=message.data[:40])
-            broken.header.frame_id = "broken"
-            camera.publish(broken)
-            probe.until(lambda: "image not answered: compressed image" in process.output)
-
-            def answer(header=message.header):
-                return next((target for target in probe.targets if target.header == header), None)
-
-            target = probe.until(answer, every=1.0, do=lambda message=message: camera.publish(message))
-            assert (target.image_width, target.image_height) == (64, 48)
-            assert target.centroid_u == pytest.approx(14.5, abs=0.5)
-            assert target.centroid_v == pytest.approx(14.5, abs=0.5)
-            assert target.area == pytest.approx(200, abs=0 if extension == ".png" else 40)
-        assert not any(target.header.frame_id == "broken" for target in probe.targets)
-        assert process.interrupt() == 0
-        assert "Traceback" not in process.output
-
-
-def test_the_installed_executable_refuses_bad_parameters_in_one_line(tmp_path):
-    with NodeProcess(executable("segment_node"), tmp_path / "log", parameters={"mode": "sometimes"}) as process:
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("mode", "sometimes", "mode is 'sometimes'; choose one of 'track', 'once'"),
+        ("target_frame", "/map", "a frame's name has no slash in front"),
+        ("qos_overrides./command.subscription.reliability", "mostly", "qos_overrides of /command: "),
+    ],
+)
+def test_the_installed_executable_refuses_bad_parameters_in_one_line(tmp_path, name, value, said):
+    with NodeProcess(executable("segment_node"), tmp_path / "log", parameters={name: value}) as process:
         deadline = time.monotonic() + START_TIMEOUT
         while process.exit_code is None and time.monotonic() < deadline:
             time.sleep(0.05)
         assert process.exit_code == 1
-        assert "mode is 'sometimes'; choose one of 'track', 'once'" in process.output
+        assert said in process.output
         assert "Traceback" not in process.output

@@ -20,6 +20,7 @@ from jmceln_core.model.encoders import (
     build_image_encoder,
     build_text_encoder,
 )
+from jmceln_core.model.encoders.dinov2 import DinoV2ImageEncoder
 from jmceln_core.model.heads import CoarseMask, MaskHead, QueryHead
 from jmceln_core.model.layers import Norm, repeat, sine_positions
 from jmceln_core.model.lsran import LSRAN
@@ -94,6 +95,7 @@ class JMCELN(nn.Module):
         iou_head: bool = False,
         freeze_image: bool = False,
         freeze_text: bool = False,
+        tuned_blocks: int = 0,
     ) -> None:
         super().__init__()
         self.image_encoder, self.text_encoder = image_encoder, text_encoder
@@ -134,6 +136,9 @@ class JMCELN(nn.Module):
         self.frozen = [e.trunk_module for e, f in ((image_encoder, freeze_image), (text_encoder, freeze_text)) if f]
         for module in self.frozen:
             module.requires_grad_(False)
+        if freeze_image and tuned_blocks:
+            for module in cast(DinoV2ImageEncoder, image_encoder).tuned_modules(tuned_blocks):
+                module.requires_grad_(True)
         self.train()
 
     def train(self, mode: bool = True) -> JMCELN:
@@ -174,11 +179,25 @@ class JMCELN(nn.Module):
             memory = memory + self.position(where[None])
         return memory, self.lsran(memory)
 
-    def decode(self, image: ImageFeatures, text: TextFeatures, *, dense: int | None = None) -> Prediction:
+    def first_queries(self, text: TextFeatures) -> Tensor | None:
+        """The contextual embeddings that the stages start from: (N, Q, C), or None for a network without them.
+
+        They are q^0; with fusion: queries the sentence is in them, with fusion: neck it comes by way of the pixels.
+        """
+        if self.queries is None:
+            return None
+        queries = self.queries.expand(len(text), -1, -1)
+        return queries if self.to_query is None else queries + self.to_query(text.sentence)[:, None]
+
+    def decode(
+        self, image: ImageFeatures, text: TextFeatures, *, dense: int | None = None, start: Tensor | None = None
+    ) -> Prediction:
         """The sentence half. N must be a multiple of B: sentence n is about image n // (N / B).
 
         With `dense`, only the first so many sentences of each image go on through the dense stages and the heads (N in
         what they return shrinks to B * dense): a training step can see many sentences for the price of a few.
+        `start` (N, Q, C) takes the place of `first_queries`, for example `Prediction.queries` of a video's last frame.
+        The sentence is not added to it: what the stages made of `first_queries` is a sum that has it already.
         """
         count = len(text)
         if count == 0 or count % image.batch:
@@ -186,6 +205,12 @@ class JMCELN(nn.Module):
         repeats = count // image.batch
         if dense is not None and not 0 < dense <= repeats:
             raise ValueError(f"dense={dense}: there are {repeats} sentences an image")
+        queries = self.first_queries(text)
+        if start is not None:
+            expected = None if queries is None else tuple(queries.shape)
+            if tuple(start.shape) != expected:
+                raise ValueError(f"start={tuple(start.shape)}: this network's first queries are {expected}")
+            queries = start
         if image.projected is not None:
             memory, current = self._relate(self.neck.fuse(image.projected, text.sentence))
         else:
@@ -200,11 +225,6 @@ class JMCELN(nn.Module):
             return x.unflatten(0, (image.batch, -1))[:, :dense].flatten(0, 1)
 
         coarse: list[Tensor] = []
-        queries: Tensor | None = None
-        if self.queries is not None:
-            queries = self.queries.expand(count, -1, -1)
-            if self.to_query is not None:
-                queries = queries + self.to_query(text.sentence)[:, None]
         words = text.words if self.to_words is None else self.to_words(text.words)
         mask, keys, initial = text.mask, tokens(memory), tokens(current)
         pixels: Tensor | None = None  # of the F_mt at hand
@@ -313,5 +333,6 @@ def build_model(config: ModelConfig, *, pretrained: bool = False) -> JMCELN:
         build_text_encoder(config.text_encoder, pretrained=pretrained and config.text_encoder.pretrained),
         freeze_image=config.image_encoder.frozen,
         freeze_text=config.text_encoder.frozen,
+        tuned_blocks=config.image_encoder.tuned_blocks,
         **{name: getattr(config, name) for name in _SAME},
     )
