@@ -22,6 +22,7 @@ from jmceln_core.model import JMCELN, Prediction, TextFeatures, build_model
 from jmceln_core.model.encoders import clip
 from jmceln_core.model.layers import sine_positions
 from jmceln_core.model.stage import tokens
+from jmceln_core.training.engine import learning_state
 
 SMALL: dict[str, Any] = {
     "image_size": 72,  # C3, C4, C5 of 9, 5 and 3: odd, and no multiple of the window
@@ -318,6 +319,21 @@ def test_in_the_bundled_network_the_frozen_trunks_alone_do_not_learn() -> None:
     assert all(p.grad is None for trunk in trunks.values() for p in trunk.parameters())
 
 
+def test_of_a_tuned_encoder_the_last_blocks_and_their_norm_learn() -> None:
+    torch.manual_seed(0)
+    encoder = {"name": "dinov2_vits14", "pretrained": False, "frozen": True, "channels": 16, "tuned_blocks": 2}
+    model = build_model(small(image_size=56, image_encoder=encoder))
+    net = model.image_encoder.trunk_module
+    everything(model.decode(model.encode_image(images(2, 56).float()), model.encode_text(TEXTS[:2]))).backward()
+    learned = {name for name, p in net.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+    blocks = {name for name, _ in net.named_parameters() if name.startswith(("blocks.10.", "blocks.11."))}
+    assert learned == blocks | {"norm.weight", "norm.bias"}
+    kept = learning_state(model)
+    assert {name for name in kept if name.startswith("image_encoder.net.")} == {
+        f"image_encoder.net.{n}" for n in learned
+    }
+
+
 def test_a_frozen_encoder_stays_as_it_is_while_the_rest_trains() -> None:
     model = build_model(small(image_encoder={"name": "tiny", "channels": 8, "frozen": True}))
     before = copy.deepcopy(model.state_dict())
@@ -374,6 +390,30 @@ def test_counts_that_do_not_fit_are_refused() -> None:
     for dense in (0, 3):
         with pytest.raises(ValueError, match=f"dense={dense}: there are 2 sentences"):
             model.decode(image, model.encode_text(TEXTS[:4]), dense=dense)
+
+
+@pytest.mark.parametrize("switches", [{}, QUERIES], ids=["neck", "queries"])
+def test_start_takes_the_place_of_the_first_queries(switches: dict[str, Any]) -> None:
+    model = build_model(small(**switches)).double().eval()
+    randomise(model)
+    image, text = model.encode_image(images(2)), model.encode_text(TEXTS[:4])
+    first = model.first_queries(text)
+    assert first is not None
+    usual, given, other = (model.decode(image, text, start=start) for start in (None, first, 2 * first))
+    for a, b in zip(parts(usual), parts(given), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+    assert not torch.allclose(usual.logits, other.logits)
+    # a sentence's start is its own: changing the last one's leaves the others
+    last = torch.cat([first[:3], 2 * first[3:]])
+    torch.testing.assert_close(model.decode(image, text, start=last).logits[:3], usual.logits[:3])
+
+
+def test_a_start_that_does_not_fit_is_refused() -> None:
+    for switches, message in (({}, r"first queries are \(2, 4, 8\)"), (ROW_7, "first queries are None")):
+        model = build_model(small(**switches)).double().eval()
+        image, text = model.encode_image(images(1)), model.encode_text(TEXTS[:2])
+        with pytest.raises(ValueError, match=message):
+            model.decode(image, text, start=torch.zeros(2, 3, 8, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("switches", [{"words": True}, ROW_7, {**ROW_7, "deep_supervision": True, "mask_prompt": True}])

@@ -283,9 +283,12 @@ class Counting:
         self.calls.append(texts)
         return self.network.encode_text(texts)
 
-    def decode(self, image, text):
+    def first_queries(self, text):
+        return self.network.first_queries(text)
+
+    def decode(self, image, text, start=None):
         self.calls.append(len(text))
-        return self.network.decode(image, text)
+        return self.network.decode(image, text, start=start)
 
 
 def test_each_half_runs_once(model, rgb):
@@ -315,12 +318,12 @@ def test_threads_take_turns(model, rgb):
     busy = []
 
     class Slow(Counting):
-        def decode(self, image, text):
+        def decode(self, image, text, start=None):
             busy.append(1)
             assert sum(busy) == 1
             time.sleep(0.01)
             busy.pop()
-            return super().decode(image, text)
+            return super().decode(image, text, start)
 
     little = Segmenter(Slow(model[0]), model[1], device="cpu")
     little.set_image(rgb)
@@ -337,8 +340,8 @@ def test_threads_take_turns(model, rgb):
 
 def test_output_that_is_not_finite_is_an_error(model, rgb):
     class Broken(Counting):
-        def decode(self, image, text):
-            prediction = super().decode(image, text)
+        def decode(self, image, text, start=None):
+            prediction = super().decode(image, text, start)
             return prediction._replace(logits=prediction.logits * float("nan"))
 
     little = Segmenter(Broken(model[0]), model[1], device="cpu")
@@ -577,3 +580,96 @@ def test_subclass_with_its_own_eyes():
 def test_text_features_of_different_lengths_stack():
     short, long = (TextFeatures(torch.ones(1, n, 2), torch.ones(1, 2), torch.ones(1, n, dtype=bool)) for n in (3, 5))
     assert TextFeatures.stack([short, long]).mask.sum(1).tolist() == [3, 5]
+
+
+# ---- following a video
+
+
+def frames(count):
+    return [RNG.integers(0, 256, (48, 60, 3), np.uint8) for _ in range(count)]
+
+
+def test_follow_starts_from_the_last_pictures_queries(model):
+    """Naive: the network's halves by hand, the first queries mixed."""
+    network, config = model
+    little = Segmenter(network, config, device="cpu")
+    letterbox, last = Letterbox(48, 60, 64), None
+    for rgb in frames(3):
+        little.set_image(rgb)
+        answer = little.segment("the  mug", probability=True, follow=0.3)
+        pixels = torch.from_numpy(letterbox.image(rgb)).permute(2, 0, 1)[None] / 255
+        with torch.no_grad():
+            text = network.encode_text(["the mug"])
+            fresh = network.first_queries(text)
+            start = fresh if last is None else 0.7 * fresh + 0.3 * last
+            prediction = network.decode(network.encode_image(pixels), text, start=start)
+        expected = letterbox.unwarp(prediction.logits.softmax(1)[0, 1].numpy())
+        np.testing.assert_allclose(answer.probability, expected, atol=1e-5)
+        last = prediction.queries
+
+
+def test_without_follow_nothing_of_the_last_picture_is_in_the_answer(model):
+    first, second = frames(2)
+    fresh, following = (Segmenter(*model, device="cpu") for _ in range(2))
+    fresh.set_image(second)
+    following.set_image(first)
+    following.segment("mug", follow=1.0)
+    following.set_image(second)
+    expected = fresh.segment("mug", probability=True).probability
+    np.testing.assert_array_equal(following.segment("mug", probability=True).probability, expected)
+    changed = following.segment("mug", probability=True, follow=1.0).probability
+    assert abs(changed - expected).max() > 1e-4
+    np.testing.assert_array_equal(following.segment("mug", probability=True, follow=1.0).probability, changed)
+
+
+@pytest.mark.parametrize("reason", ["another sentence", "a picture between", "not asked to follow", "not present"])
+def test_nothing_is_carried(model, reason):
+    network, config = model
+    if reason == "not present":
+        config = dataclasses.replace(config, decision=dataclasses.replace(config.decision, present=1.0))
+    first, second = frames(2)
+    following, fresh = Segmenter(network, config, device="cpu"), Segmenter(network, config, device="cpu")
+    following.set_image(first)
+    following.segment("plate" if reason == "another sentence" else "mug", follow=0 if "asked" in reason else 1)
+    if reason == "a picture between":
+        following.set_image(first)
+    for one in (following, fresh):
+        one.set_image(second)
+    answers = [one.segment("mug", probability=True, follow=1).probability for one in (following, fresh)]
+    np.testing.assert_array_equal(*answers)
+
+
+def test_sentences_followed_together_answer_as_one_by_one(model):
+    first, second = frames(2)
+    together, single = (Segmenter(*model, device="cpu") for _ in range(2))
+    for one in (together, single):
+        one.set_image(first)
+    together.segment_all(["mug", "plate"], follow=0.5)
+    for text in ("mug", "plate"):
+        single.segment(text, follow=0.5)
+    for one in (together, single):
+        one.set_image(second)
+    texts = ["plate", "fork", "mug"]  # one of them is new
+    for text, found in zip(texts, together.segment_all(texts, probability=True, follow=0.5), strict=True):
+        equal(found, single.segment(text, probability=True, follow=0.5))
+
+
+def test_no_more_sentences_are_followed_than_are_cached(model, rgb, monkeypatch):
+    monkeypatch.setattr(segmenter, "_CACHED_SENTENCES", 3)
+    little = Segmenter(*model, device="cpu")
+    little.set_image(rgb)
+    little.segment_all([f"thing {i}" for i in range(6)], follow=1)
+    assert len(little._queries) == 3
+
+
+@pytest.mark.parametrize("follow", [-0.1, 1.1, math.nan])
+def test_shares_that_are_refused(little, rgb, follow):
+    little.set_image(rgb)
+    with pytest.raises(ValueError, match=r"follow=.*: a share from 0 \(each picture for itself\) to 1"):
+        little.segment("mug", follow=follow)
+
+
+def test_presence_is_in_the_answer():
+    assert answer(squares((3, 5)), presence=0.6).presence == 0.6
+    assert answer(squares((3, 5)), presence=0.4).presence == 0.4
+    assert answer(squares((3, 5))).presence is None
