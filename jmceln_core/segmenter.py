@@ -131,7 +131,7 @@ class Segmenter:
         device: str | torch.device | None = None,
         precision: Precision | None = None,
     ) -> None:
-        """Raises what `load` raises for a checkpoint that is not there and for a device or precision this machine lacks.
+        """Raises what `load` raises for a checkpoint that is not there and for a device or precision that is lacking here.
 
         Nothing is loaded, so `load` can still fail for what is in the file, or for want of memory.
         """

@@ -70,8 +70,8 @@ class Picture:
     width: int
     instances: tuple[Instance, ...] = ()
     complete: bool = True
-    repeat: int = 1  # how often an epoch takes the picture up
     encoded: bytes | None = field(default=None, repr=False)  # the file's own bytes, where it came out of a shard
+    repeat: int = 1  # how often an epoch takes the picture up
 
     def load(self) -> np.ndarray:
         """(H, W, 3) uint8 RGB. Raises DataError naming the file if it cannot be decoded or has another size."""
@@ -181,6 +181,7 @@ def read_coco(root: str | Path, split: str) -> GroundingData:
             )
             for image in instances["images"]
         }
+        said: list[tuple[tuple[int, ...], str, dict[str, Any]]]
         said = [((e["ann_id"],), e.get("kind", ""), e) for e in sentences["expressions"]]
         said += [((), "absent", e) for e in sentences.get("absent", [])]
         said += [(tuple(e["ann_ids"]), "plural", e) for e in sentences.get("plural", [])]
