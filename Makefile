@@ -9,10 +9,10 @@ ROS = auto
 # The picture, folder or video of `make demo`, and the sentence; without them it shows its own.
 IMAGE =
 COMMAND =
-# For `make bundled`: the data's folder, where features are cached, and the run.
+# For `make bundled`: the data's folder (coco_mini/, more/, objects/), the run, and more arguments for the training.
 DATA = data
-FEATURES = runs/features
 RUN = runs/bundled
+TRAIN_ARGS =
 # More arguments for pytest, for example  make test PYTEST_ARGS="-k letterbox"  or  "-m slow".
 PYTEST_ARGS =
 
@@ -28,7 +28,7 @@ help:
 	@echo 'make lint       ruff: rules and layout'
 	@echo 'make format     let ruff lay out the code and repair what it can'
 	@echo 'make types      mypy on both packages'
-	@echo 'make bundled    train the bundled model (docs/training.md): DATA, FEATURES, RUN'
+	@echo 'make bundled    train the bundled model (docs/training.md): DATA, RUN, TRAIN_ARGS'
 	@echo 'make env        only make the environment ($(VENV)), or bring it up to date'
 	@echo 'make clean      remove what tests, demo and colcon left behind'
 	@echo 'make distclean  remove the environment as well'
@@ -51,9 +51,15 @@ test: env
 	@$(IN_ENV) JMCELN_REQUIRE_ROS=1 PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} \
 		python -m pytest $(PYTEST_ARGS)
 
+bundled: ROOT = $(RUN).data
 bundled: env
-	@$(IN_ENV) python -m jmceln_core.train --config config/train/bundled.yaml --data.root "$(DATA)" \
-		--data.cache "$(FEATURES)" --output "$(RUN)" && python -m jmceln_core.training.bundle "$(RUN)"
+	@mkdir -p "$(ROOT)" && ln -sfn "$(abspath $(DATA))/coco_mini" "$(abspath $(DATA))/more" "$(ROOT)"
+	@$(IN_ENV) python -m pip install -q -r requirements/render.txt -c requirements/lock.txt && \
+		python -m jmceln_core.data.render --objects "$(DATA)/objects" --out "$(ROOT)/rendered" --scenes 1500 --seed 7 && \
+		python -m jmceln_core.data.compose --root "$(ROOT)" --sources '[coco_mini/train, more/train]' \
+			--objects "$(DATA)/objects" --out "$(ROOT)/composed" --pictures 1400 --seed 0 && \
+		python -m jmceln_core.train --config config/train/bundled.yaml --data.root "$(ROOT)" --output "$(RUN)" $(TRAIN_ARGS) && \
+		python -m jmceln_core.training.bundle "$(RUN)"
 
 lint: env
 	@$(IN_ENV) ruff check . && ruff format --check .

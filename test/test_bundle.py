@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import discs
 import numpy as np
 import pytest
+import torch
 
-from jmceln_core.config import DecisionConfig
+from jmceln_core.config import DataConfig, DecisionConfig, ModelConfig, from_dict
+from jmceln_core.data.dataset import SampleBuilder, StepDataset
+from jmceln_core.data.grounding import read_coco
+from jmceln_core.model import build_model
+from jmceln_core.model.switch_norm import SwitchNorm
 from jmceln_core.segmenter import RawAnswer
-from jmceln_core.training.bundle import ACCEPTED, Observation, choose
+from jmceln_core.training.bundle import ACCEPTED, Observation, choose, take_statistics
 
 TRUTH = np.zeros((20, 20), bool)
 TRUTH[5:15, 5:15] = True
@@ -50,3 +58,36 @@ def test_confident_separates_right_answers_from_wrong_ones() -> None:
     assert 0.70 < decision.confident <= 0.7501
     assert found["confident share"] == 0.5
     assert found["confident and right"] == 1.0
+
+
+def test_statistics_are_the_mean_over_the_batches(tmp_path: Path) -> None:
+    """Against the inputs of every SwitchNorm, caught on their way in."""
+    torch.manual_seed(0)
+    config = from_dict(ModelConfig, discs.MODEL)
+    model = build_model(config)
+    data = read_coco(discs.build(tmp_path) / "discs", "train")
+    builder = SampleBuilder(DataConfig(sampling="sentence"), config.image_size, config.mask_size)
+    steps = StepDataset(data, builder, images=2, sentences=3, seed=0)
+    batches = [steps[i][0] for i in range(3)]
+    norms = [module for module in model.modules() if isinstance(module, SwitchNorm)]
+    assert norms
+    inputs: list[list[torch.Tensor]] = [[] for _ in norms]
+    hooks = [
+        norm.register_forward_pre_hook(lambda _, x, kept=kept: kept.append(x[0]))
+        for norm, kept in zip(norms, inputs, strict=True)
+    ]
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    take_statistics(model, batches)
+    for hook in hooks:
+        hook.remove()
+    assert not model.training
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed
+    assert {name.rpartition(".")[2] for name in changed} == {"running_mean", "running_var"}
+    for norm, kept in zip(norms, inputs, strict=True):
+        assert norm.momentum == 0.1
+        pixels = [x.transpose(0, 1).flatten(1).double() for x in kept]
+        mean = torch.stack([x.mean(1) for x in pixels]).mean(0)
+        variance = torch.stack([x.var(1, correction=0) for x in pixels]).mean(0)
+        torch.testing.assert_close(norm.running_mean.double(), mean, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(norm.running_var.double(), variance, rtol=1e-4, atol=1e-5)

@@ -1,15 +1,16 @@
 """From a run to the bundled checkpoint: `python -m jmceln_core.training.bundle RUN --data.root DATA`.
 
-Chooses the answer's thresholds on the run's validation pictures (a slice of the training pictures, never trained on and
-never reported), and writes config/weights/bundled.safetensors: what was trained, in fp16, beside the frozen encoders'
-files, which it names by hash.
+Takes the SwitchNorms' statistics anew, for the averaged weights, over training pictures; chooses the answer's
+thresholds on the run's validation pictures (a slice of the training pictures, never trained on and never reported); and
+writes config/weights/bundled.safetensors: what was trained, in fp16, beside the frozen encoders' files, which it names
+by hash.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -18,15 +19,20 @@ import torch
 from tqdm import tqdm
 
 from jmceln_core import checkpoint
-from jmceln_core.config import DataConfig, DecisionConfig, from_dict
+from jmceln_core.config import DataConfig, DecisionConfig, ModelConfig, from_dict
+from jmceln_core.data.dataset import Batch, SampleBuilder, StepDataset
 from jmceln_core.data.grounding import GroundingData
 from jmceln_core.data.readers import read_training
-from jmceln_core.model import build_model
+from jmceln_core.model import JMCELN, build_model
+from jmceln_core.model.switch_norm import SwitchNorm
 from jmceln_core.segmenter import RawAnswer, Segmenter, Status, decide
 
 MASK_THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
 ACCEPTED = 0.97  # share of the sentences with a target that must not be called absent
 RIGHT = 0.5  # an answer is right if its IoU reaches this
+
+
+STATISTICS = 24  # batches of 8 pictures with 5 sentences each, over which the norms' statistics are taken
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,41 @@ class _Watched(Segmenter):
         assert self._picture is not None
         letterbox, features = self._picture
         return self._look_for(list(texts), features, letterbox)
+
+
+@torch.no_grad()
+def take_statistics(model: JMCELN, batches: Iterable[Batch]) -> None:
+    """Set every SwitchNorm's running statistics to the mean over these batches.
+
+    Those of training are of weights that changed meanwhile, and averaged weights have none of their own. All of the
+    sentences go through the dense stages. The model is left in evaluation mode.
+    """
+    norms = [module for module in model.modules() if isinstance(module, SwitchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    means = [torch.zeros_like(norm.running_mean) for norm in norms]
+    variances = [torch.zeros_like(norm.running_var) for norm in norms]
+    model.train()
+    for count, batch in enumerate(batches, start=1):
+        for norm in norms:
+            norm.momentum = 1.0  # what is kept is this batch's alone
+        model(batch.images, model.text_encoder.tokenize(batch.texts))
+        for norm, mean, variance in zip(norms, means, variances, strict=True):
+            mean.lerp_(norm.running_mean, 1 / count)
+            variance.lerp_(norm.running_var, 1 / count)
+    for norm, momentum, mean, variance in zip(norms, momenta, means, variances, strict=True):
+        norm.momentum = momentum
+        norm.running_mean.copy_(mean)
+        norm.running_var.copy_(variance)
+    model.eval()
+
+
+def _batches(training: GroundingData, config: DataConfig, model: ModelConfig, count: int) -> Iterator[Batch]:
+    """So many batches of training pictures, in a drawn order."""
+    steps = StepDataset(
+        training, SampleBuilder(config, model.image_size, model.mask_size), images=8, sentences=5, seed=5
+    )
+    for step in tqdm(range(count), desc="statistics", unit="batch"):
+        yield steps[step][0]
 
 
 def observe(segmenter: _Watched, data: GroundingData, *, per_picture: int = 12) -> list[Observation]:
@@ -115,6 +156,7 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="folder of a finished run (best.safetensors)")
     parser.add_argument("--data.root", dest="root", type=Path, default=None, help="default: the run's own")
     parser.add_argument("--out", type=Path, default=Path("config/weights/bundled.safetensors"))
+    parser.add_argument("--statistics", type=int, default=STATISTICS, help="batches; 0: keep the run's own")
     parser.add_argument("--threads", type=int, default=0)
     arguments = parser.parse_args()
     if arguments.threads:
@@ -123,9 +165,11 @@ def main() -> None:
     data_config = from_dict(DataConfig, saved.extra["train"]["data"], "data.")
     if arguments.root is not None:
         data_config = replace(data_config, root=arguments.root)
-    _, validation = read_training(data_config)
+    training, validation = read_training(data_config)
     model = build_model(saved.config)
     saved.load_into(model)
+    if arguments.statistics:
+        take_statistics(model, _batches(training, data_config, saved.config, arguments.statistics))
     decision, found = choose(observe(_Watched(model, saved.config), validation), saved.config.decision)
     config = replace(saved.config, decision=decision)
     folder = arguments.out.parent
@@ -143,7 +187,7 @@ def main() -> None:
     train = {k: v for k, v in saved.extra["train"].items() if k not in ("data", "threads")}
     train["data"] = {k: v for k, v in saved.extra["train"]["data"].items() if k not in ("root", "cache")}
     extra = {"step": saved.extra["step"], "train": train, "validation": found}
-    checkpoint.save(arguments.out, saved.state, config, storage="fp16", encoders=encoders, extra=extra)
+    checkpoint.save(arguments.out, model.state_dict(), config, storage="fp16", encoders=encoders, extra=extra)
     print(json.dumps({"file": arguments.out.name, "bytes": arguments.out.stat().st_size, **found, **asdict(decision)}))
 
 

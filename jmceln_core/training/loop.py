@@ -470,7 +470,7 @@ class Trainer:
     def _order(self) -> dict[str, Any]:
         """What says which samples a step holds, and what the run is measured on."""
         optim, data = self.config.optim, to_dict(self.config.data)
-        names = ["dataset", "split", "val_split", "split_by", "sources", "val_sources", "sampling"]
+        names = ["dataset", "split", "val_split", "split_by", "sources", "repeat", "val_sources", "sampling"]
         order = {name: data[name] for name in [*names, *(["shuffle"] if data["shards"] else [])]}
         order |= {"seed": optim.seed, "images": optim.images, "sentences": optim.sentences}
         return order | {"steps_per_epoch": self.steps_per_epoch}
