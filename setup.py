@@ -7,7 +7,12 @@ from setuptools import find_packages, setup
 
 ROOT = Path(__file__).resolve().parent
 manifest = ElementTree.parse(ROOT / "package.xml").getroot()
-runtime = (ROOT / "requirements" / "runtime.txt").read_text(encoding="utf-8").splitlines()
+
+
+def required(name: str) -> list[str]:
+    lines = (ROOT / "requirements" / f"{name}.txt").read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
 
 setup(
     name="jmceln",
@@ -18,7 +23,8 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE", "NOTICE"],
     python_requires=">=3.10",
-    install_requires=[line for line in runtime if line and not line.startswith("#")],
+    install_requires=required("runtime"),
+    extras_require={"render": required("render")},
     packages=[*find_packages(include=["jmceln_core*", "jmceln_ros*"]), "jmceln_core._config"],
     # Presets and bundled weights, where jmceln_core.config looks for them.
     package_dir={"jmceln_core._config": "config"},

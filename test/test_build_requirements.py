@@ -22,6 +22,7 @@ OPTIONAL_ROS = {
     "tf2_ros",
     "vision_msgs",
 }  # used where they import
+OPTIONAL = {"vtkmodules": "vtk"}  # module: what brings it, in render.txt; `make` does not install it
 BROUGHT_BY_PYTHON = {"pip", "wheel"}
 
 
@@ -66,13 +67,13 @@ def test_lock_pins_each_name_to_one_version_per_python():
     assert len(seen) > 200
 
 
-@pytest.mark.parametrize("file", ["runtime.txt", "dev.txt", "ros.txt"])
+@pytest.mark.parametrize("file", ["runtime.txt", "dev.txt", "ros.txt", "render.txt"])
 def test_what_is_named_is_locked_and_pinned_there_only(file):
     assert names(file) <= names("lock.txt")
     assert not [line for line in lines(file) if re.search(r"[=<>~]", line)], "versions belong into lock.txt"
 
 
-@pytest.mark.parametrize("file", ["runtime.txt", "dev.txt", "ros.txt", "lock.txt"])
+@pytest.mark.parametrize("file", ["runtime.txt", "dev.txt", "ros.txt", "render.txt", "lock.txt"])
 def test_no_package_that_only_sounds_like_ros(file):
     assert not names(file) & FORBIDDEN
 
@@ -83,6 +84,9 @@ def test_every_import_is_required():
     providers = importlib.metadata.packages_distributions()
     for module, files in imported().items():
         if module in ros:
+            continue
+        if module in OPTIONAL:
+            assert OPTIONAL[module] in names("render.txt")
             continue
         distributions = {normal(name) for name in providers.get(module, [module])}
         # The lock knows opencv-python-headless as the one that brings cv2, and likewise for every other module.
