@@ -1,6 +1,7 @@
 """The Segmenter: what it takes, what it answers, and when it works."""
 
 import dataclasses
+import itertools
 import json
 import math
 import threading
@@ -30,6 +31,7 @@ from jmceln_core.segmenter import (
     decide,
     deepest_point,
     normalise_text,
+    surest_point,
 )
 
 CONFIG = ModelConfig(
@@ -539,6 +541,43 @@ def test_anchor_of_bars(box, expected):
     else:
         assert abs(u - 29.5) <= 0.5
         assert 20 <= v <= 30
+
+
+@given(seed=st.integers(0, 999))
+@settings(max_examples=25, deadline=None)
+def test_surest_point_is_the_deepest_of_the_surest_part(seed):
+    """Against a smoothing of the whole picture and a part that grows pixel by pixel."""
+    rng = np.random.default_rng(seed)
+    height, width = (int(v) for v in rng.integers(40, 160, 2))
+    probability = cv2.GaussianBlur(rng.random((height, width)).astype(np.float32), (0, 0), rng.uniform(2, 30))
+    probability = (probability - probability.min()) / np.ptp(probability)
+    mask = probability > rng.uniform(0.3, 0.9)
+    point = surest_point(probability, mask)
+    smooth = cv2.GaussianBlur(probability, (0, 0), 0.005 * math.sqrt(height * width))
+    peak = max(zip(*np.nonzero(mask), strict=True), key=lambda place: smooth[place])
+    part, edge = {peak}, [peak]
+    while edge:
+        row, column = edge.pop()
+        for place in itertools.product((row - 1, row, row + 1), (column - 1, column, column + 1)):
+            inside = 0 <= place[0] < height and 0 <= place[1] < width
+            if inside and place not in part and mask[place] and smooth[place] >= 0.95 * smooth[peak]:
+                part.add(place)
+                edge.append(place)
+    sure = np.zeros_like(mask)
+    sure[tuple(np.array(list(part)).T)] = True
+    assert point == deepest_point(sure)
+    assert mask[round(point[1]), round(point[0])]
+
+
+def test_surest_point_leaves_what_is_less_sure():
+    probability = np.full((60, 80), 0.01, np.float32)
+    probability[5:55, 5:55] = 0.4  # a large thing that the mask takes in ...
+    probability[20:30, 60:70] = 0.9  # ... and the small one that is meant
+    assert deepest_point(probability > 0.3)[0] < 55
+    u, v = surest_point(probability, probability > 0.3)
+    assert 62 <= u <= 67
+    assert 22 <= v <= 27
+    assert surest_point(probability, probability > 1) is None
 
 
 def test_deepest_point_of_nothing_and_of_views():
