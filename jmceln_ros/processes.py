@@ -103,6 +103,12 @@ class NodeProcess:
         return None if self._process is None else self._process.poll()
 
     @property
+    def pid(self) -> int:
+        """The process's id."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def output(self) -> str:
         """What the node has logged so far."""
         return self.log.read_text(errors="replace")
