@@ -48,8 +48,7 @@ class Inputs:
         for topic, (kind, callback, profile) in wanted.items():
             if topic not in self._subscriptions:
                 self._subscriptions[topic] = qos.subscription(self._node, kind, topic, callback, profile)
-        if "depth" in wanted:
-            self._space.depth_topic = self._subscriptions["depth"].topic_name
+        self._space.image_topic = self.image_topic
 
     def disconnect(self) -> None:
         """Ends every subscription."""

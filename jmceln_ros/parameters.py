@@ -111,7 +111,7 @@ class SegmentSettings:
         "AMBIGUOUS where the second-largest of two sure regions has more than this share of the largest one's area"
     )
     tracking: bool = parameter(
-        False, "In mode track, hold the answers to a command together over time (docs/tracking.md)."
+        True, "In mode track, hold the answers to a command together over time (docs/tracking.md)."
     )
     tracking_margin: float = parameter(
         0.15, "What is present stays so down to this much below the presence threshold.", low=0.0, high=1.0
@@ -120,7 +120,7 @@ class SegmentSettings:
         0.3, "What is present is absent after this many seconds below that.", low=0.0, high=60.0
     )
     tracking_gate: float = parameter(
-        0.1, "A centroid farther off than this share of the diagonal is believed at the second time.", low=0.0, high=1.0
+        0.15, "A centroid farther off than this share of the diagonal is believed at the second time.", low=0.0, high=1.0
     )
     tracking_smoothing: float = parameter(
         0.1, "Time constant of the mean of centroid and anchor, seconds; 0 is none.", low=0.0, high=60.0

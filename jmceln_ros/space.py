@@ -27,7 +27,7 @@ class Space:
     def __init__(self) -> None:
         self.depth: Recent[Image] = Recent()
         self.info: Recent[CameraInfo] = Recent()
-        self.depth_topic = ""  # its full name, which says whether the images are rectified
+        self.image_topic = ""  # the images' full name, which says whether they are rectified
 
     def hold(self, header: Header) -> None:
         """Keeps what belongs to the image with this header, until the next one, however long the model takes."""
@@ -52,7 +52,8 @@ class Space:
             segmentation.mask,
             self.depth.nearest(header.stamp, slop, _PATIENCE),
             self.info.nearest(header.stamp, slop) or self.info.last(header.frame_id),
-            rectified=is_rectified(self.depth_topic),
+            frame_id=header.frame_id,
+            rectified=is_rectified(self.image_topic),
             max_side=settings.max_image_side,
         )
         return located.point, located.reason
