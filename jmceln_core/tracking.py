@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -53,8 +54,8 @@ class Tracker:
     ) -> None:
         if not 0 <= vanish <= appear <= 1:
             raise ValueError(f"vanish={vanish}, appear={appear}: must be 0 <= vanish <= appear <= 1")
-        if not 0 <= mask < 1:
-            raise ValueError(f"mask={mask}: must be at least 0 and below 1")
+        if not 0 <= mask <= 1:
+            raise ValueError(f"mask={mask}: must be from 0 to 1")
         durations = {"patience": patience, "smoothing": smoothing, "mask_smoothing": mask_smoothing}
         for name, value in {**durations, "gate": gate, "forget": forget}.items():
             if not 0 <= value < math.inf:
@@ -115,6 +116,7 @@ class Tracker:
         passed = time - self._time
         if text != self._text or answer.mask.shape != self._shape or not 0 < passed <= self.forget:
             self.reset()
+            passed = math.inf  # the first one weighs all
         self._text, self._shape, self._time = text, answer.mask.shape, time
         self._move(rgb)
 
@@ -245,11 +247,16 @@ def _small(rgb: np.ndarray) -> np.ndarray:
 def _carry(map_: np.ndarray, flow: np.ndarray) -> np.ndarray:
     """(H, W) float32 values of the last frame's pixels, at this frame's; `flow` is (h, w, 2), in its own pixels."""
     height, width = map_.shape
-    scale = width / flow.shape[1], height / flow.shape[0]
-    whole = cv2.resize(flow, (width, height))
-    u = whole[..., 0] * np.float32(scale[0]) + np.arange(width, dtype=np.float32)
-    v = whole[..., 1] * np.float32(scale[1]) + np.arange(height, dtype=np.float32)[:, None]
-    return cv2.remap(map_, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    scale = np.array([width / flow.shape[1], height / flow.shape[0]], np.float32)
+    place = cv2.resize(flow * scale, (width, height))
+    cv2.add(place, _places(height, width), place)
+    return cv2.remap(map_, place, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
+
+
+@lru_cache(maxsize=1)
+def _places(height: int, width: int) -> np.ndarray:
+    """(H, W, 2) float32: every pixel's own (u, v)."""
+    return np.dstack(np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)))
 
 
 def _carry_point(point: Point, flow: np.ndarray, scale: tuple[float, float]) -> Point:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import traceback
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -35,24 +36,24 @@ _FIRST_REST, _LONGEST_REST = 0.25, 4.0
 
 
 class Gaze:
-    """A picture is encoded once, however many sentences are asked about it."""
+    """A picture is encoded once, however many sentences are asked about it. A model given up is not kept."""
 
     def __init__(self) -> None:
-        self._seen: tuple[Segmenter, Any, np.ndarray] | None = None  # model, frame, its picture
+        self._seen: tuple[weakref.ref[Segmenter], Any, np.ndarray] | None = None  # model, frame, its picture
 
     def at(self, segmenter: Segmenter, frame: Image | CompressedImage, *, max_side: int) -> tuple[np.ndarray, float]:
         """Makes the frame the model's current picture, unless it is that already.
 
         Returns the (H, W, 3) uint8 RGB picture and the seconds the model's image half took. Raises ImageError.
         """
-        if self._seen is not None and self._seen[0] is segmenter and self._seen[1] is frame:
+        if self._seen is not None and self._seen[0]() is segmenter and self._seen[1] is frame:
             return self._seen[2], 0.0
         self._seen = None
         decode = compressed_to_rgb if isinstance(frame, CompressedImage) else to_rgb
         rgb = decode(frame, max_side=max_side)
         begin = time.perf_counter()
         segmenter.set_image(rgb)
-        self._seen = segmenter, frame, rgb
+        self._seen = weakref.ref(segmenter), frame, rgb
         return rgb, time.perf_counter() - begin
 
     def forget(self) -> None:
@@ -89,7 +90,7 @@ class Answerer:
         self._served = served
         self._gaze = Gaze()
         self._steadying = Steadying()
-        self._segmenter: Segmenter | None = None
+        self._segmenter: weakref.ref[Segmenter] | None = None  # the one that answered last
         self._reported = 0  # sequence of the last command whose first answer was logged
         self._full = 0  # frames in a row for which the memory did not suffice
         self._thread = threading.Thread(target=self._work, name="segment", daemon=True)
@@ -134,11 +135,10 @@ class Answerer:
     ) -> tuple[Target, np.ndarray, Segmentation]:
         segmenter = self._models.segmenter
         assert segmenter is not None  # there is one from configure to cleanup
-        if segmenter is not self._segmenter:
-            self._gaze.forget()
-            changed, self._segmenter = self._segmenter is not None, segmenter
+        if self._segmenter is None or self._segmenter() is not segmenter:
+            changed, self._segmenter = self._segmenter is not None, weakref.ref(segmenter)
             if changed:
-                free_memory()  # of the model before, to which nothing refers any more
+                free_memory()  # of the model before, which was at work when this one took its place
         set_thresholds(segmenter, settings)
         self._space.hold(job.frame.header)
         rgb, seeing = self._gaze.at(segmenter, job.frame, max_side=settings.max_image_side)
@@ -198,8 +198,8 @@ class Answerer:
     def _make_room(self) -> None:
         """Lets go of all that can be made again, and of the GPU for a while, longer each time."""
         try:
-            if self._segmenter is not None:
-                self._segmenter.forget()
+            if (segmenter := self._models.segmenter) is not None:
+                segmenter.forget()
             free_memory()
         except Exception as error:  # a GPU that has failed for good must not take the thread with it
             self._node.get_logger().debug(f"memory not freed: {error}")

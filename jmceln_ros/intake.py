@@ -22,6 +22,9 @@ Frame = TypeVar("Frame")
 #: Questions that wait for the worker; more would wait longer than anyone who asks does.
 MAX_QUESTIONS = 16
 
+# A frame that waits for its time is looked at again after so many seconds: max_rate may be another one by then.
+_LONGEST_WAIT = 1.0
+
 
 class Unanswerable(RuntimeError):
     """A question that gets no answer; the message says why and what to do about it."""
@@ -80,7 +83,8 @@ class Intake(Generic[Frame]):
         self._sequence = 0
         self._questions: deque[Job[Frame]] = deque()
         self._asked_last = False  # whether the last job taken was a question: then it is the stream's turn
-        self._earliest = 0.0  # monotonic seconds before which no frame may be taken up: max_rate and `rest`
+        self._taken = -math.inf  # when the last frame was taken up, monotonic seconds
+        self._rested = 0.0  # until when `rest` holds frames back
 
     @property
     def active(self) -> Command | None:
@@ -174,7 +178,7 @@ class Intake(Generic[Frame]):
         with self._changed:
             while self._open:
                 if self._frame is not None and self._command is not None and not self._paused and self._fresh():
-                    pause = self._earliest - time.monotonic()
+                    pause = min(_LONGEST_WAIT, self._earliest() - time.monotonic())
                     ready = pause <= 0
                 else:
                     pause, ready = None, False
@@ -197,7 +201,7 @@ class Intake(Generic[Frame]):
     def rest(self, seconds: float) -> None:
         """Takes no frame up for a while; questions are still handed out."""
         with self._changed:
-            self._earliest = max(self._earliest, time.monotonic() + seconds)
+            self._rested = max(self._rested, time.monotonic() + seconds)
 
     def _take_frame(self) -> Job[Frame]:
         assert self._frame is not None
@@ -205,8 +209,12 @@ class Intake(Generic[Frame]):
         job = Job(self._frame, self._command)
         self._frame = None
         self._asked_last = False
-        self._earliest = time.monotonic() + 1.0 / self.max_rate if self.max_rate > 0 else 0.0
+        self._taken = time.monotonic()
         return job
+
+    def _earliest(self) -> float:
+        """Monotonic seconds before which no frame may be taken up, by `rest` and by max_rate as it is now."""
+        return max(self._rested, self._taken + 1.0 / self.max_rate if self.max_rate > 0 else 0.0)
 
     def _fresh(self) -> bool:
         """Whether the waiting frame may be taken up; one that is too old is dropped."""

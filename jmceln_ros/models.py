@@ -89,6 +89,8 @@ class Models:
             if self._running is None or same_model(settings, self._running):
                 self._wanted = None
                 return
+            if self._wanted is not None and same_model(settings, self._wanted):
+                return  # it is being loaded; something else changed
             self._wanted = settings
             if self._thread is None:
                 self._thread = threading.Thread(target=self._load_wanted, name="load", daemon=True)

@@ -120,7 +120,10 @@ class SegmentSettings:
         0.3, "What is present is absent after this many seconds below that.", low=0.0, high=60.0
     )
     tracking_gate: float = parameter(
-        0.15, "A centroid farther off than this share of the diagonal is believed at the second time.", low=0.0, high=1.0
+        0.15,
+        "A centroid farther off than this share of the diagonal is believed at the second time.",
+        low=0.0,
+        high=1.0,
     )
     tracking_smoothing: float = parameter(
         0.1, "Time constant of the mean of centroid and anchor, seconds; 0 is none.", low=0.0, high=60.0

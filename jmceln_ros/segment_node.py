@@ -65,6 +65,10 @@ class SegmentNode(LifecycleNode):
         make_segmenter: SegmenterFactory = load_segmenter,
         check_model: Callable[[SegmentSettings], str] = check_segmenter,
     ) -> None:
+        # Before the node: what goes wrong after this takes it down (destroy_node).
+        self._models = Models(
+            make_segmenter, lambda settings, error: self._later(lambda: self._on_model(settings, error))
+        )
         super().__init__("segment_node")
         self._check_model = check_model
         self._settings = parameters.declare(self, SegmentSettings)
@@ -72,9 +76,6 @@ class SegmentNode(LifecycleNode):
             raise ParameterProblem(f"parameter {problem}")
         self._statistics = Statistics()
         self._intake: Intake[Image | CompressedImage] = Intake(age=self._age, on_drop=self._statistics.dropped)
-        self._models = Models(
-            make_segmenter, lambda settings, error: self._later(lambda: self._on_model(settings, error))
-        )
         self._space = Space()
         self._outputs: Outputs | None = None
         self._answerer: Answerer | None = None
@@ -123,6 +124,9 @@ class SegmentNode(LifecycleNode):
             self._release("unconfigured")
             self._diagnose()
             return TransitionCallbackReturn.FAILURE
+        if not self.context.ok():  # told to end while it loaded; topics cannot be made any more
+            self._release("unconfigured")
+            return TransitionCallbackReturn.FAILURE
         try:
             self._outputs = Outputs(self, qos.PROFILES[self._settings.qos_result])
         except ParameterProblem as error:
@@ -147,7 +151,7 @@ class SegmentNode(LifecycleNode):
             self._space,
             self._statistics,
             self._settings,
-            served=lambda: self._active_command.publish(String()),
+            served=lambda: self._later(self._say_command),
         )
         self._statistics.restart()
         self._answerer.start()
@@ -174,6 +178,7 @@ class SegmentNode(LifecycleNode):
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Lets the model and its memory go."""
         result = super().on_cleanup(state)
+        self._trouble = ""  # of a model that is not wanted now
         self._release("unconfigured")
         return result
 
@@ -203,6 +208,11 @@ class SegmentNode(LifecycleNode):
         self._inputs.disconnect()
         self._space.forget()
 
+    def destroy_node(self) -> None:
+        """Takes the node down; nothing is told any more how a loading ended."""
+        self._models.release()
+        super().destroy_node()
+
     def _release(self, state: str) -> None:
         self._state = state
         if self._outputs is not None:
@@ -230,6 +240,11 @@ class SegmentNode(LifecycleNode):
         elif self._state != "active":
             self.get_logger().info(f"command {command.sequence} {text!r} is kept until the node is active")
         return command
+
+    def _say_command(self) -> None:
+        """Publishes the command in force. For the executor's thread, where commands come: the last one said counts."""
+        command = self._intake.active
+        self._active_command.publish(String(data=command.text if command else ""))
 
     def _on_set_command(self, request: SetCommand.Request, response: SetCommand.Response) -> SetCommand.Response:
         command = self._order(request.command)
@@ -350,8 +365,11 @@ class SegmentNode(LifecycleNode):
         self._wake.trigger()
 
     def _catch_up(self) -> None:
-        while self._left:
-            self._left.popleft()()
+        if self._left:
+            work = self._left.popleft()
+            if self._left:
+                self._wake.trigger()  # one at a time: what fails must not keep the others from being done
+            work()
 
 
 def _frame_problem(settings: SegmentSettings) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,10 +42,12 @@ class Steadying:
             "smoothing": settings.tracking_smoothing,
             "mask_smoothing": settings.tracking_mask_smoothing,
         }
-        about = (command.sequence, segmenter, segmenter.decision, numbers)
-        if self._tracker is None or about != self._about:
-            from jmceln_core.tracking import Tracker  # with torch, which is loaded by now
+        from jmceln_core.config import DecisionConfig  # with torch, which is loaded by now
+        from jmceln_core.tracking import Tracker
 
-            self._tracker, self._about = Tracker.suited_to(segmenter.decision, **numbers), about
+        decision = getattr(segmenter, "decision", None) or DecisionConfig()  # not a network: it may have none
+        about = (command.sequence, weakref.ref(segmenter), decision, numbers)  # a model given up is not kept
+        if self._tracker is None or about != self._about:
+            self._tracker, self._about = Tracker.suited_to(decision, **numbers), about
         stamp = header.stamp.sec + 1e-9 * header.stamp.nanosec or time.monotonic()
         return self._tracker.update(segmentation, time=stamp, text=command.text, rgb=rgb)

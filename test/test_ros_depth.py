@@ -433,6 +433,38 @@ def test_the_reason_is_said_in_words(changes, says):
 
 
 @pytest.mark.ros
+def test_frame_and_calibration_are_those_of_the_image():
+    """Space: its frame id must be the depth's, its topic's name says whether K or P describes it."""
+    from sensor_msgs.msg import CameraInfo, Image
+
+    from jmceln_core.segmenter import Segmentation, Status, with_mask
+    from jmceln_ros.parameters import SegmentSettings
+    from jmceln_ros.space import Space
+
+    depth = Image(height=96, width=128, encoding="16UC1", step=256)
+    depth.data = array("B", np.full(SIZE, 2000, "<u2").tobytes())
+    depth.header.frame_id, depth.header.stamp.sec = "optical", 7
+    info = CameraInfo(header=depth.header, height=96, width=128, distortion_model="plumb_bob", d=[0.0] * 5)
+    info.k = [100.0, 0.0, 63.5, 0.0, 100.0, 47.5, 0.0, 0.0, 1.0]
+    info.p = [200.0, 0.0, 63.5, 0.0, 0.0, 200.0, 47.5, 0.0, 0.0, 0.0, 1.0, 0.0]
+    space = Space()
+    space.depth.put(depth)
+    space.info.put(info)
+    mask = box_mask(SIZE, 40, 80, 20, 20)
+    empty = Segmentation(mask, Status.FOUND, 1.0, None, None, None, 0, None, 0.0)
+    answer, settings = with_mask(empty, mask), SegmentSettings(depth=True)
+    for topic, focal in (("/eye/image_raw", 100), ("/eye/image_rect/compressed", 200)):
+        space.image_topic = topic
+        point, reason = space.locate(answer, depth.header, settings)
+        assert (reason, point[0]) == ("", pytest.approx((89.5 - 63.5) / focal * 2, abs=1e-6))
+    other = Image().header
+    other.stamp.sec, other.frame_id = 7, "infrared"
+    assert "of the frame 'optical', this image of 'infrared'" in space.locate(answer, other, settings)[1]
+    other.stamp.sec = 0
+    assert "has no stamp" in space.locate(answer, other, settings)[1]
+
+
+@pytest.mark.ros
 def test_real_messages():
     from sensor_msgs.msg import CameraInfo, Image
 

@@ -136,6 +136,17 @@ def test_max_rate_spaces_the_jobs_and_then_gives_the_newest_frame(intake):
     assert time.monotonic() - begin > 0.08
 
 
+@pytest.mark.parametrize("slow", [0.01, 5e-324])
+def test_another_max_rate_counts_from_now_on(intake, slow):
+    intake.max_rate = slow  # the second of them: longer than a thread can wait
+    intake.order("cup", 0)
+    intake.put("a")
+    take(intake)
+    intake.put("b")
+    threading.Timer(0.1, setattr, [intake, "max_rate", 0.0]).start()
+    assert take(intake).frame == "b"
+
+
 def test_closing_forgets_the_frame_and_keeps_the_command(intake):
     intake.order("cup", 0)
     intake.put("old")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -12,11 +14,17 @@ import torch
 pytest.importorskip("rclpy", reason="needs ROS 2: run `make test`")
 pytest.importorskip("jmceln_ros.msg", reason="needs the built messages: run `make test`")
 
-from ros_harness import tiny_checkpoint
+from ros_colour_node import ColourSegmenter
+from ros_harness import patches, tiny_checkpoint
+from sensor_msgs.msg import Image
 
 from jmceln_core import Segmenter
+from jmceln_ros.answering import Gaze
+from jmceln_ros.images import fill_image
+from jmceln_ros.intake import Command
 from jmceln_ros.models import Models, check_segmenter, out_of_memory, same_model, set_thresholds
 from jmceln_ros.parameters import SegmentSettings
+from jmceln_ros.steadying import Steadying
 
 
 class Loading:
@@ -82,6 +90,16 @@ def test_the_last_change_counts(loading, models):
     assert (models.segmenter, loading.outcomes) == ("third", [("third", None)])
 
 
+def test_another_parameter_does_not_begin_the_loading_anew(loading, models):
+    models.change(SegmentSettings(model="second"))
+    assert loading.begun.acquire(timeout=5)
+    models.change(SegmentSettings(model="second", max_rate=3.0))
+    loading.go.release()
+    assert loading.through.acquire(timeout=5)
+    assert (models.segmenter, loading.outcomes) == ("second", [("second", None)])
+    assert not loading.begun.acquire(timeout=0.1)
+
+
 @pytest.mark.parametrize(
     ("end", "left"), [(lambda models: models.change(SegmentSettings(model="first")), "first"), (Models.release, None)]
 )
@@ -99,6 +117,33 @@ def test_without_a_model_in_use_a_change_waits_for_configure(loading):
     models = Models(loading.make, loading.ended)
     models.change(SegmentSettings(model="second"))
     assert (models.segmenter, models.loading) == (None, None)
+
+
+def test_the_worker_keeps_no_model_that_was_given_up():
+    segmenter, gaze, steadying = ColourSegmenter("old"), Gaze(), Steadying()
+    image = Image()
+    fill_image(image, patches(), "rgb8")
+    rgb, _ = gaze.at(segmenter, image, max_side=100)
+    answer = segmenter.segment("red", probability=True)
+    command = Command("red", image.header.stamp, 1)
+    assert steadying.steady(answer, segmenter, command, image.header, rgb, SegmentSettings()).area == 200
+    left = weakref.ref(segmenter)
+    del segmenter
+    gc.collect()
+    assert left() is None
+
+
+@pytest.mark.parametrize("threshold", [0.0, 1.0])
+def test_every_threshold_that_is_allowed_suits_the_tracker(threshold):
+    segmenter, steadying = ColourSegmenter("colour"), Steadying()
+    names = ("mask_threshold", "presence_threshold", "confidence_threshold", "ambiguity_threshold")
+    settings = SegmentSettings(**dict.fromkeys(names, threshold))
+    set_thresholds(segmenter, settings)
+    segmenter.set_image(patches())
+    answer = segmenter.segment("red", probability=True)
+    header = Image().header
+    steadied = steadying.steady(answer, segmenter, Command("red", header.stamp, 1), header, patches(), settings)
+    assert steadied.area == answer.area
 
 
 def test_other_parameters_do_not_make_another_model():

@@ -163,10 +163,11 @@ def test_disabled_it_answers_nothing_and_says_so_and_goes_on_when_enabled(probe)
     assert probe.show(probe.image(patches())).command == "blue"
 
 
-def depth_for(image, metres, probe):
+def depth_for(image, metres, probe, encoding="32FC1"):
     """Publishes depth and calibration of an image: the whole view at one distance, f = 50, middle at (31.5, 23.5)."""
-    depth = Image(header=image.header, height=48, width=64, encoding="32FC1", step=256)
-    depth.data = np.full((48, 64), metres, np.float32).tobytes()
+    values = np.full((48, 64), metres, "<f4") if encoding == "32FC1" else np.full((48, 64), 1000 * metres, "<u2")
+    depth = Image(header=image.header, height=48, width=64, encoding=encoding, step=values.strides[0])
+    depth.data = values.tobytes()
     info = CameraInfo(header=image.header, height=48, width=64, distortion_model="plumb_bob", d=[0.0] * 5)
     info.k = [50.0, 0.0, 31.5, 0.0, 50.0, 23.5, 0.0, 0.0, 1.0]
     probe.info.publish(info)
@@ -184,14 +185,14 @@ def test_depth_of_the_same_stamp_gives_the_point_and_other_depth_the_reason(prob
     def located(image):
         return next((t for t in probe.targets if t.header == image.header and t.has_point), None)
 
-    def show(image, metres):
-        depth_for(image, metres, probe)
+    def show(image, metres, encoding):
+        depth_for(image, metres, probe, encoding)
         probe.camera.publish(image)
         return located(image)
 
-    for metres in (2.0, 0.5):
+    for metres, encoding in ((2.0, "32FC1"), (0.5, "16UC1")):
         image = probe.image(patches(), frame_id="eye")
-        target = probe.until(partial(show, image, metres), every=0.5)
+        target = probe.until(partial(show, image, metres, encoding), every=0.5)
         expected = (metres * (14.5 - 31.5) / 50, metres * (14.5 - 23.5) / 50, metres)
         assert (target.point.x, target.point.y, target.point.z) == pytest.approx(expected, abs=1e-3)
         assert target.point_reason == ""

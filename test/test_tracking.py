@@ -183,14 +183,14 @@ def test_with_the_picture_the_means_move_along() -> None:
     assert errors[False] > 4
 
 
-@pytest.mark.parametrize("change", ["text", "size", "back", "same time", "gap"])
+@pytest.mark.parametrize("change", ["text", "size", "back", "far back", "same time", "gap"])
 def test_begins_anew(change: str) -> None:
     tracker = Tracker(gate=0.1, forget=2.0)
     tracker.update(seen(box_map(20, 30)), time=10.0, text="mug")
     fresh = seen(box_map(60, 30), 0.51)
     if change == "size":
         fresh = seen(box_map(60, 30)[:50])
-    time = {"back": 9.0, "same time": 10.0, "gap": 12.1}.get(change, 10.1)
+    time = {"back": 9.0, "far back": -1e9, "same time": 10.0, "gap": 12.1}.get(change, 10.1)
     answer = tracker.update(fresh, time=time, text="cup" if change == "text" else "mug")
     assert answer is fresh or answer == replace(fresh, mask=answer.mask, probability=answer.probability)
     assert answer.status is Status.FOUND
@@ -211,7 +211,7 @@ def test_pictures_of_any_shape(shape: tuple[int, int]) -> None:
     [
         ({"appear": 0.3, "vanish": 0.4}, "vanish=0.4, appear=0.3: must be 0 <= vanish <= appear"),
         ({"appear": 1.5}, "appear=1.5"),
-        ({"mask": 1.0}, "mask=1.0: must be at least 0 and below 1"),
+        ({"mask": 1.5}, "mask=1.5: must be from 0 to 1"),
         ({"smoothing": -1.0}, "smoothing=-1.0: must be a finite number"),
         ({"patience": math.nan}, "patience=nan"),
         ({"forget": math.inf}, "forget=inf"),
