@@ -177,8 +177,9 @@ def markdown(results: Sequence[Result]) -> str:
     ]
     for result in results:
         row = result.row
+        model = f"{row.model:g} s" + ", tracking" * row.tracking
         lines.append(
-            f"| {row.width}x{row.height}, {row.rate:g} Hz | {row.model:g} s{', tracking' * row.tracking} | {result.seconds:.0f} "
+            f"| {row.width}x{row.height}, {row.rate:g} Hz | {model} | {result.seconds:.0f} "
             f"| {(result.answers - 1) / result.seconds:.1f} | {result.dropped} | {result.median_ms:.2f} ms "
             f"| {result.p99_ms:.2f} ms | {result.max_ms:.2f} ms | {result.node_median_ms:.2f} ms "
             f"| {result.growth_mib_per_minute:+.2f} MiB/min |"
