@@ -3,7 +3,8 @@
 For every row a camera, segment_node and a receiver, three processes, over DDS on this machine. The model is one that
 takes no time, or sleeps for a known one, so what is measured is everything else: the transport of the image, its
 decoding, taking it up, filling the Target with a mask of the image's size, and the transport of that. Fast DDS gets
-config/fastdds.xml, without which it loses large images (docs/ros.md); `--profile none` leaves it at its defaults.
+config/fastdds.xml, without which it loses large images (docs/ros.md); `--profile none` leaves it at its defaults. The
+first row has no segment_node: the image alone, from the camera to the receiver, is the floor that this machine sets.
 
 Prints a Markdown table. The exit code is 1 when a target is missed, 2 when nothing could be measured.
 """
@@ -66,6 +67,7 @@ class Row:
     p99_ms: float = math.inf
     transport_ms: float = math.inf
     tracking: bool = False  # the node's parameter: answers held together over time, at a price
+    direct: bool = False  # no node: the receiver takes the camera's images themselves
 
     @property
     def max_ms(self) -> float:
@@ -78,6 +80,7 @@ class Row:
 
 #: What is measured: a model that keeps up with the camera and one that does not, with small and large images.
 ROWS = (
+    Row("vga-transport", 640, 480, 30.0, 0.0, direct=True),
     Row("vga", 640, 480, 30.0, 0.0, median_ms=3.0, p99_ms=10.0),
     Row("vga-tracking", 640, 480, 30.0, 0.0, tracking=True),
     Row("vga-slow-model", 640, 480, 60.0, 1.0, transport_ms=10.0),
@@ -104,6 +107,10 @@ class Recording:
         self.model.append(target.model_seconds)
         self.latency.append(target.latency)
         self.frame.append(int(target.header.frame_id))
+
+    def note_image(self, image: Image) -> None:
+        """An image, received now, straight from the camera."""
+        self.note(Target(header=image.header))
 
 
 @dataclass(frozen=True)
@@ -177,11 +184,12 @@ def markdown(results: Sequence[Result]) -> str:
     ]
     for result in results:
         row = result.row
-        model = f"{row.model:g} s" + ", tracking" * row.tracking
+        model = "no node" if row.direct else f"{row.model:g} s" + ", tracking" * row.tracking
+        inside = "-" if row.direct else f"{result.node_median_ms:.2f} ms"
         lines.append(
             f"| {row.width}x{row.height}, {row.rate:g} Hz | {model} | {result.seconds:.0f} "
             f"| {(result.answers - 1) / result.seconds:.1f} | {result.dropped} | {result.median_ms:.2f} ms "
-            f"| {result.p99_ms:.2f} ms | {result.max_ms:.2f} ms | {result.node_median_ms:.2f} ms "
+            f"| {result.p99_ms:.2f} ms | {result.max_ms:.2f} ms | {inside} "
             f"| {result.growth_mib_per_minute:+.2f} MiB/min |"
         )
     return "\n".join(lines)
@@ -190,21 +198,24 @@ def markdown(results: Sequence[Result]) -> str:
 class Receiver(Node):
     """The robot's side: gives the command, notes when answers come."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, direct: bool = False) -> None:
         super().__init__("receiver")
         self.recording = Recording()
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self)
         self._person = self.create_publisher(String, "/command", qos.COMMAND)
         self._state: Any = self.create_client(GetState, "/segment_node/get_state")
-        self.create_subscription(Target, "/segment_node/target", lambda t: self.recording.note(t), qos.RESULT)
+        if direct:
+            self.create_subscription(Image, "image", lambda i: self.recording.note_image(i), qos.IMAGE_INPUT)
+        else:
+            self.create_subscription(Target, "/segment_node/target", lambda t: self.recording.note(t), qos.RESULT)
 
     def until(self, ready: Callable[[], Any], what: str, node: NodeProcess) -> None:
         """Receives until `ready()`. Raises BenchmarkError naming `what` if it takes too long or the node ends."""
         deadline = time.monotonic() + _PATIENCE
         while not ready():
             if node.exit_code is not None or time.monotonic() > deadline:
-                raise BenchmarkError(f"no {what}; segment_node's log:\n{node.output}")
+                raise BenchmarkError(f"no {what}; {node.log.name} has:\n{node.output}")
             self._executor.spin_once(timeout_sec=0.1)
 
     def wait_until_active(self, node: NodeProcess) -> None:
@@ -220,7 +231,7 @@ class Receiver(Node):
         self._person.publish(String(data="the red mug"))
 
     def record(self, seconds: float, node: NodeProcess) -> Recording:
-        """What is received from now on."""
+        """What is received from now on, and what memory the node takes."""
         self.recording = Recording()
         end, due = time.monotonic() + seconds, 0.0
         while (now := time.monotonic()) < end:
@@ -258,8 +269,13 @@ def measure(row: Row, seconds: float, folder: Path) -> Result:
     node = NodeProcess(_process("null_node"), folder / f"{row.name}_node.log", parameters=settings)
     stream: dict[str, str | float | bool] = {"width": row.width, "height": row.height, "rate": row.rate}
     camera = NodeProcess(_process("camera"), folder / f"{row.name}_camera.log", parameters=stream)
-    receiver = Receiver()
+    receiver = Receiver(direct=row.direct)
     try:
+        if row.direct:
+            with camera:
+                receiver.until(lambda: receiver.recording.received, "image", camera)
+                receiver.record(WARM_SECONDS, camera)
+                return evaluate(row, receiver.record(seconds, camera))
         with node:
             receiver.wait_until_active(node)
             with camera:

@@ -78,13 +78,16 @@ class TargetFrame:
             return "only what was found gets a frame"
         if not target.has_point:
             return target.point_reason
-        if not header.frame_id or header.frame_id == self.child:
-            return f"the image's frame {header.frame_id!r} cannot be the parent of {self.child!r}"
+        child = self.child  # once: another thread may change it
+        if not child:
+            return "no frame to broadcast is named"
+        if not header.frame_id or header.frame_id == child:
+            return f"the image's frame {header.frame_id!r} cannot be the parent of {child!r}"
         image = (header.stamp.sec, header.stamp.nanosec, header.frame_id)
         if image == self._sent:
             return "tf takes one transform for an image; this is the second answer to it"
         self._sent = image
-        self._publisher.publish(TFMessage(transforms=[to_transform(target, self.child)]))
+        self._publisher.publish(TFMessage(transforms=[to_transform(target, child)]))
         return ""
 
     def destroy(self) -> None:

@@ -73,7 +73,7 @@ class Outputs:
         self._target.publish(target)
         if target.has_point:
             self._point.publish(PointStamped(header=target.header, point=target.point))
-            if self._frame is not None and self._frame.child:
+            if self._frame is not None:
                 self._frame.send(target)
         if self._detections is not None and self._detections.get_subscription_count():
             self._detections.publish(detections.to_detections(target))

@@ -61,7 +61,7 @@ def test_a_run_killed_again_and_again_equals_the_uninterrupted_one(
 ) -> None:
     """Killed before a file gets its name (configuration, states between validations, `last`, `best`, metrics, the state
     after them), with half of a state written, and at moments that nobody chose."""
-    moments = ["rename 2", "seconds 0.7", "rename 3", "half", "rename 5", "seconds 1.1", "rename 4", "rename 6", "half"]
+    moments = ["rename 2", "seconds 0.3", "rename 3", "half", "rename 5", "seconds 0.5", "rename 4", "rename 6", "half"]
     statuses = runs(",".join([*moments, "rename 3", "never"]), whole[1], tmp_path / "run")
     assert statuses[-1] == 0
     assert statuses.count(KILLED) >= 6  # the last ones may find too little left to die at
