@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from jmceln_core.config import DecisionConfig
-from jmceln_core.segmenter import Segmentation, Status, with_mask
+from jmceln_core.segmenter import Segmentation, Status, surest_point, with_mask
 
 Point = tuple[float, float]
 
@@ -178,7 +178,7 @@ class Tracker:
         known = self._map is not None
         self._map = self._mean(answer, passed)
         if known and self._map is not None and (mask := self._map > self.mask).any():
-            answer = with_mask(answer, mask)
+            answer = replace(with_mask(answer, mask), anchor=surest_point(self._map, mask))
         assert answer.centroid is not None
         assert answer.anchor is not None
         share = _share(passed, self.smoothing)
