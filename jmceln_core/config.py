@@ -37,6 +37,18 @@ class ImageEncoderConfig:
     fine_channels: int = 32  # DINOv2: width of the stride-4 level
     fine_layers: int = 1  # DINOv2: convolutions of it that see the image alone; 2 and more begin at stride 2
 
+    def __post_init__(self) -> None:
+        if self.tuned_blocks and not (self.frozen and self.name == "dinov2_vits14" and 0 < self.tuned_blocks <= 12):
+            raise ConfigError(
+                f"image_encoder.tuned_blocks={self.tuned_blocks}: 1 to 12 blocks of a dinov2_vits14 with frozen=true; "
+                "an encoder that is not frozen learns as a whole"
+            )
+        if self.fine_layers < 1 or self.fine_channels < 2 or self.fine_channels % 2:
+            raise ConfigError(
+                f"image_encoder.fine_layers={self.fine_layers}, fine_channels={self.fine_channels}: at least one "
+                "layer, and an even number of channels"
+            )
+
 
 @dataclass(frozen=True)
 class TextEncoderConfig:

@@ -300,12 +300,12 @@ def decide(raw: RawAnswer, decision: DecisionConfig, *, probability: bool = Fals
         status = Status.AMBIGUOUS
     else:
         status = Status.FOUND
-    answer = with_mask(replace(nothing, status=status, score=score), mask)
-    return replace(answer, anchor=surest_point(raw.probability, mask))
+    return with_mask(replace(nothing, status=status, score=score), mask, raw.probability)
 
 
-def with_mask(answer: Segmentation, mask: np.ndarray) -> Segmentation:
-    """The answer with another (H, W) bool mask, its centroid, box and area, and its deepest point as the anchor."""
+def with_mask(answer: Segmentation, mask: np.ndarray, probability: np.ndarray | None = None) -> Segmentation:
+    """The answer with another (H, W) bool mask, its centroid, box and area. The anchor is the mask's surest point by
+    the (H, W) float32 map behind it; without one, its deepest."""
     pixels = np.ascontiguousarray(mask, bool).view(np.uint8)
     x, y, w, h = map(int, cv2.boundingRect(pixels))
     if w == 0:
@@ -313,7 +313,8 @@ def with_mask(answer: Segmentation, mask: np.ndarray) -> Segmentation:
     moments = cv2.moments(pixels[y : y + h, x : x + w], binaryImage=True)
     area = int(moments["m00"])
     centroid = (x + moments["m10"] / area, y + moments["m01"] / area)
-    return replace(answer, mask=mask, centroid=centroid, anchor=deepest_point(mask), box=(x, y, w, h), area=area)
+    anchor = deepest_point(mask) if probability is None else surest_point(probability, mask)
+    return replace(answer, mask=mask, centroid=centroid, anchor=anchor, box=(x, y, w, h), area=area)
 
 
 def surest_point(probability: np.ndarray, mask: np.ndarray) -> tuple[float, float] | None:

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from jmceln_core.config import DecisionConfig
-from jmceln_core.segmenter import Segmentation, Status, surest_point, with_mask
+from jmceln_core.segmenter import Segmentation, Status, with_mask
 
 Point = tuple[float, float]
 
@@ -126,7 +126,7 @@ class Tracker:
             self._lose()
             return _nothing(answer)
         if absent:
-            answer = with_mask(replace(answer, status=Status.LOW_CONFIDENCE), seen)
+            answer = with_mask(replace(answer, status=Status.LOW_CONFIDENCE), seen, answer.probability)
         if answer.centroid is None:
             return answer
         return self._smooth(answer, passed) if self._believes(answer.centroid, time) else self._hold(answer, passed)
@@ -170,7 +170,7 @@ class Tracker:
         mask = (mean > self.mask) & (self._map > self.mask)
         if not mask.any():
             return answer
-        answer = with_mask(answer, mask)
+        answer = with_mask(answer, mask, mean)
         return replace(answer, centroid=self._centroid, anchor=self._anchor_in(answer))
 
     def _smooth(self, answer: Segmentation, passed: float) -> Segmentation:
@@ -178,7 +178,7 @@ class Tracker:
         known = self._map is not None
         self._map = self._mean(answer, passed)
         if known and self._map is not None and (mask := self._map > self.mask).any():
-            answer = replace(with_mask(answer, mask), anchor=surest_point(self._map, mask))
+            answer = with_mask(answer, mask, self._map)
         assert answer.centroid is not None
         assert answer.anchor is not None
         share = _share(passed, self.smoothing)

@@ -29,6 +29,7 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
+from jmceln_core.data import table_scene
 from jmceln_ros import qos
 from jmceln_ros.images import to_rgb
 from jmceln_ros.msg import Target
@@ -209,11 +210,9 @@ def default_shows(output: Path) -> list[Show]:
     """scikit-image's photograph of a coffee cup, and the rendered table. Writes both to `output`."""
     from skimage import data
 
-    from jmceln_ros import scene  # imports torch by way of jmceln_core, which takes seconds
-
     photo, table = output / "photo.png", output / "table.png"
     cv2.imwrite(str(photo), data.coffee()[..., ::-1])
-    cv2.imwrite(str(table), scene.render()[0][..., ::-1])
+    cv2.imwrite(str(table), table_scene.render()[0][..., ::-1])
     return [Show("photo", photo, PHOTO_COMMANDS), Show("table", table, TABLE_COMMANDS)]
 
 

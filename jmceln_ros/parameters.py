@@ -25,7 +25,7 @@ class ParameterProblem(ValueError):
 
 
 #: When a changed value takes effect.
-AT_ONCE, AT_CONFIGURE, AT_START = "at once", "at configure", "at start"
+AT_ONCE, AT_START = "at once", "at start"
 
 
 def parameter(

@@ -45,9 +45,6 @@ from jmceln_ros.space import Space
 from jmceln_ros.srv import Segment, SetCommand
 from jmceln_ros.targets import seconds_between
 
-#: Seconds without an answer after which something is wrong.
-_PATIENCE = 10.0
-
 
 class SegmentNode(LifecycleNode):
     """Answers the newest image for the command in force, and questions asked beside the stream.
@@ -334,7 +331,7 @@ class SegmentNode(LifecycleNode):
             enabled=not self._intake.paused,
             command=command.text if command else "",
             command_age=seconds_between(command.arrival, self._now()) if command else math.nan,
-            patience=max(_PATIENCE, 3 / settings.max_rate if settings.max_rate else 0.0),
+            patience=max(Condition.patience, 3 / settings.max_rate if settings.max_rate else 0.0),
         )
         status = to_status(
             self._statistics.summary(),

@@ -28,7 +28,9 @@ from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 SHARE = Path(get_package_share_directory("jmceln_ros"))
 SWITCH = ["true", "false"]
 # In a process of its own: it takes seconds, in which the model is loaded.
-DRAW_TABLE = "import cv2, sys; from jmceln_ros import scene; cv2.imwrite(sys.argv[1], scene.render()[0][..., ::-1])"
+DRAW_TABLE = (
+    "import cv2, sys; from jmceln_core.data.table_scene import render; cv2.imwrite(sys.argv[1], render()[0][..., ::-1])"
+)
 
 
 def camera(context: LaunchContext) -> list[LaunchDescriptionEntity]:

@@ -143,6 +143,13 @@ def test_a_bad_override_names_the_field_and_what_is_allowed(override: str, messa
         (["iou_head=true", "cascade=false"], "presence_head and iou_head need cascade=true"),
         (["dense_from=6"], "dense_from=6: must be at least 0 and below stages=6"),
         (["dense_from=-1"], "dense_from=-1"),
+        (["image_encoder.tuned_blocks=4"], "image_encoder.tuned_blocks=4: 1 to 12 blocks of a dinov2_vits14"),
+        (
+            ["image_encoder={name: dinov2_vits14, frozen: true, tuned_blocks: 13}"],
+            "image_encoder.tuned_blocks=13",
+        ),
+        (["image_encoder.fine_layers=0"], "fine_layers=0"),
+        (["image_encoder.fine_channels=33"], "fine_channels=33"),
     ],
 )
 def test_fields_that_do_not_go_together_are_refused(overrides: list[str], message: str) -> None:

@@ -18,7 +18,7 @@ pytest.importorskip("jmceln_ros.msg", reason="needs the built messages: run `mak
 
 from ros_harness import START_TIMEOUT, tiny_checkpoint
 
-from jmceln_ros import scene
+from jmceln_core.data import table_scene as scene
 
 pytestmark = pytest.mark.ros
 

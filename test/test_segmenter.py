@@ -578,6 +578,8 @@ def test_surest_point_leaves_what_is_less_sure():
     assert 62 <= u <= 67
     assert 22 <= v <= 27
     assert surest_point(probability, probability > 1) is None
+    answer = decide(RawAnswer(probability, None, None), DecisionConfig(mask=0.3))
+    assert answer.anchor == (u, v)
 
 
 def test_deepest_point_of_nothing_and_of_views():

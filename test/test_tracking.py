@@ -122,6 +122,19 @@ def test_the_map_is_a_mean_with_the_time_constant() -> None:
         assert answer.area == answer.mask.sum()
 
 
+@pytest.mark.parametrize("presences", [(0.9, 0.9, 0.9), (0.9, 0.9, 0.4)])  # seen, and held in the last frame
+def test_the_anchor_is_where_the_map_is_surest(presences: tuple[float, ...]) -> None:
+    probability = np.full(SHAPE, 0.01, np.float32)
+    probability[5:55, 5:55] = 0.6  # a large thing that the mask takes in ...
+    probability[20:30, 60:70] = 0.9  # ... and the small one that is meant
+    tracker = Tracker(smoothing=0.0)
+    for t, presence in enumerate(presences):
+        answer = tracker.update(seen(probability, presence), time=0.1 * t, text="mug")
+    assert answer.mask[10, 10]
+    assert answer.anchor is not None
+    assert 60 <= answer.anchor[0] < 70
+
+
 def test_one_glance_at_another_thing_moves_nothing() -> None:
     tracker = Tracker(gate=0.2)
     for t, u in enumerate([20, 20, 60, 20]):

@@ -205,12 +205,11 @@ class JMCELN(nn.Module):
         repeats = count // image.batch
         if dense is not None and not 0 < dense <= repeats:
             raise ValueError(f"dense={dense}: there are {repeats} sentences an image")
-        queries = self.first_queries(text)
+        queries = self.first_queries(text) if start is None else start
         if start is not None:
-            expected = None if queries is None else tuple(queries.shape)
+            expected = None if self.queries is None else (count, *self.queries.shape)
             if tuple(start.shape) != expected:
                 raise ValueError(f"start={tuple(start.shape)}: this network's first queries are {expected}")
-            queries = start
         if image.projected is not None:
             memory, current = self._relate(self.neck.fuse(image.projected, text.sentence))
         else:

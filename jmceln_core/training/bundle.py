@@ -23,15 +23,14 @@ from jmceln_core.config import DataConfig, DecisionConfig, ModelConfig, from_dic
 from jmceln_core.data.dataset import Batch, SampleBuilder, StepDataset
 from jmceln_core.data.grounding import GroundingData
 from jmceln_core.data.readers import read_training
+from jmceln_core.evaluation.metrics import points_inside
 from jmceln_core.model import JMCELN, build_model
 from jmceln_core.model.switch_norm import SwitchNorm
-from jmceln_core.segmenter import RawAnswer, Segmenter, Status, decide
+from jmceln_core.segmenter import RawAnswer, Segmenter, Status, decide, deepest_point
 
 MASK_THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
 ACCEPTED = 0.97  # share of the sentences with a target that must not be called absent
 RIGHT = 0.5  # an answer is right if its IoU reaches this
-
-
 STATISTICS = 24  # batches of 8 pictures with 5 sentences each, over which the norms' statistics are taken
 
 
@@ -63,10 +62,10 @@ def take_statistics(model: JMCELN, batches: Iterable[Batch]) -> None:
     momenta = [norm.momentum for norm in norms]
     means = [torch.zeros_like(norm.running_mean) for norm in norms]
     variances = [torch.zeros_like(norm.running_var) for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0  # what is kept is the last batch's alone
     model.train()
     for count, batch in enumerate(batches, start=1):
-        for norm in norms:
-            norm.momentum = 1.0  # what is kept is this batch's alone
         model(batch.images, model.text_encoder.tokenize(batch.texts))
         for norm, mean, variance in zip(norms, means, variances, strict=True):
             mean.lerp_(norm.running_mean, 1 / count)
@@ -119,12 +118,14 @@ def choose(seen: Sequence[Observation], decision: DecisionConfig) -> tuple[Decis
     if presences:
         present = float(np.quantile(presences, 1 - ACCEPTED, method="lower"))
     chosen = replace(decision, mask=mask, present=round(present, 4), confident=0.0)
-    scores, right = [], []
+    scores, right, hits = [], [], np.zeros(2)
     for o in meant:
+        assert o.truth is not None
         answer = decide(o.raw._replace(probability=o.raw.probability.astype(np.float32)), chosen)
         if answer.status is not Status.NOT_PRESENT:
             scores.append(answer.score)
             right.append(_iou(answer.mask, o.truth) >= RIGHT)
+            hits += [points_inside(point, o.truth) for point in (answer.anchor, deepest_point(answer.mask))]
     order = np.argsort(scores)
     good = np.array(right, bool)[order]
     # cutting before position k calls the first k wrong: errors = right ones among them + wrong ones after them
@@ -136,6 +137,8 @@ def choose(seen: Sequence[Observation], decision: DecisionConfig) -> tuple[Decis
         "sentences": len(meant),
         "mIoU": means[mask],
         "mIoU at 0.5": means[0.5],
+        "pointing": hits[0] / len(meant),
+        "pointing, deepest point": hits[1] / len(meant),
         "accepted": float(np.mean([p >= present for p in presences])) if presences else 1.0,
         "absent rejected": float(np.mean(absent)) if absent else 0.0,
         "confident share": float(np.mean(np.array(scores) >= confident)),
