@@ -9,16 +9,18 @@ ROS = auto
 # The picture, folder or video of `make demo`, and the sentence; without them it shows its own.
 IMAGE =
 COMMAND =
-# For `make bundled`: the data's folder (coco_mini/, more/, objects/), the run, and more arguments for the training.
+# For `make bundled` and `make nano`: the data's folder (coco_mini/, more/, objects/), the folder that gets made pictures
+# beside links to these, the run, and more arguments for the training.
 DATA = data
-RUN = runs/bundled
+ROOT = runs/data
+RUN = runs/$@
 TRAIN_ARGS =
 # More arguments for pytest, for example  make test PYTEST_ARGS="-k letterbox"  or  "-m slow".
 PYTEST_ARGS =
 
 IN_ENV = . "$(abspath $(VENV))/ros_env.sh" &&
 
-.PHONY: help demo test bundled lint format types env clean distclean
+.PHONY: help demo test bundled nano lint format types env clean distclean
 .DEFAULT_GOAL := help
 
 help:
@@ -28,7 +30,7 @@ help:
 	@echo 'make lint       ruff: rules and layout'
 	@echo 'make format     let ruff lay out the code and repair what it can'
 	@echo 'make types      mypy on both packages'
-	@echo 'make bundled    train the bundled model (docs/training.md): DATA, RUN, TRAIN_ARGS'
+	@echo 'make bundled    train the bundled model, make nano the small one (docs/training.md): DATA, ROOT, RUN, TRAIN_ARGS'
 	@echo 'make env        only make the environment ($(VENV)), or bring it up to date'
 	@echo 'make clean      remove what tests, demo and colcon left behind'
 	@echo 'make distclean  remove the environment as well'
@@ -51,15 +53,14 @@ test: env
 	@$(IN_ENV) JMCELN_REQUIRE_ROS=1 PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} \
 		python -m pytest $(PYTEST_ARGS)
 
-bundled: ROOT = $(RUN).data
-bundled: env
+bundled nano: env
 	@mkdir -p "$(ROOT)" && ln -sfn "$(abspath $(DATA))/coco_mini" "$(abspath $(DATA))/more" "$(ROOT)"
 	@$(IN_ENV) python -m pip install -q -r requirements/render.txt -c requirements/lock.txt && \
 		python -m jmceln_core.data.render --objects "$(DATA)/objects" --out "$(ROOT)/rendered" --scenes 1500 --seed 7 && \
 		python -m jmceln_core.data.compose --root "$(ROOT)" --sources '[coco_mini/train, more/train]' \
 			--objects "$(DATA)/objects" --out "$(ROOT)/composed" --pictures 1400 --seed 0 && \
-		python -m jmceln_core.train --config config/train/bundled.yaml --data.root "$(ROOT)" --output "$(RUN)" $(TRAIN_ARGS) && \
-		python -m jmceln_core.training.bundle "$(RUN)"
+		python -m jmceln_core.train --config config/train/$@.yaml --data.root "$(ROOT)" --output "$(RUN)" $(TRAIN_ARGS) && \
+		python -m jmceln_core.training.bundle "$(RUN)" --out config/weights/$@.safetensors
 
 lint: env
 	@$(IN_ENV) ruff check . && ruff format --check .

@@ -25,19 +25,20 @@ def parse_training(parser: ArgumentParser, arguments: Sequence[str] | None) -> t
     words = list(sys.argv[1:] if arguments is None else arguments)
     for i, word in enumerate(words):
         if word == "--config" and i + 1 < len(words):
-            words[i + 1] = _recipe(words[i + 1])
+            words[i + 1] = named(words[i + 1], "train")
         elif word.startswith("--config="):
-            words[i] = "--config=" + _recipe(word.removeprefix("--config="))
+            words[i] = "--config=" + named(word.removeprefix("--config="), "train")
     values = parser.parse_args(words)
     values.pop("config")
     fields: dict[str, Any] = {name: values.pop(name) for name in TrainConfig.__dataclass_fields__}
     return TrainConfig(**parser.instantiate(Namespace(**fields))), values
 
 
-def _recipe(name: str) -> str:
-    if not Path(name).is_file() and name.isidentifier():
+def named(file: str, folder: str) -> str:
+    """The path of a file that may be given by its name in config/FOLDER."""
+    if not Path(file).is_file() and file.isidentifier():
         try:
-            return str(resource(f"train/{name}.yaml"))
+            return str(resource(f"{folder}/{file}.yaml"))
         except ConfigError:
-            pass  # the parser says that there is no such file
-    return name
+            pass  # who reads it says that there is no such file
+    return file

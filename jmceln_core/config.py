@@ -27,7 +27,7 @@ class ConfigError(ValueError):
 class ImageEncoderConfig:
     """Which network turns the image into feature levels."""
 
-    name: Literal["clip_rn101", "dinov2_vits14", "tiny"] = "clip_rn101"  # registry name, model/encoders
+    name: Literal["clip_rn101", "dinov2_vits14", "tiny_vit_5m", "tiny"] = "clip_rn101"  # registry name, model/encoders
     pretrained: bool = True  # start from the published weights (downloads CLIP); false: random
     frozen: bool = False  # true: never trained, kept in eval mode, features can be cached
     c5: Literal["layer4", "attention"] = "layer4"  # CLIP: last stage, or its attention pool made dense
@@ -54,7 +54,7 @@ class ImageEncoderConfig:
 class TextEncoderConfig:
     """Which network turns the sentence into word and sentence features."""
 
-    name: Literal["clip_rn101", "minilm_l6", "tiny"] = "clip_rn101"  # registry name, model/encoders
+    name: Literal["clip_rn101", "minilm_l6", "minilm_l2", "tiny"] = "clip_rn101"  # registry name, model/encoders
     pretrained: bool = True  # start from the published weights; false: random
     frozen: bool = False  # true: never trained, kept in eval mode, features can be cached
     tokens: int = 30  # L, special tokens included; longer sentences are cut, the end token is kept

@@ -96,7 +96,7 @@ class Segmenter:
         self.precision = _precision(precision, self.device)
         self.config = config
         self.decision = config.decision
-        self._model = model.to(self.device).eval()
+        self._model = model.to(self.device, memory_format=torch.channels_last).eval()  # quicker on CPUs as well
         self._texts: OrderedDict[str, TextFeatures] = OrderedDict()
         self._picture: tuple[Letterbox, ImageFeatures] | None = None
         # By sentence, the final queries of the answers that `follow`: about this picture, and about the one before.

@@ -367,7 +367,8 @@ def share_of(images: int, *, world: int, parts: int) -> int:
 
 
 class ValidationDataset(Dataset[Batch]):
-    """Every picture's written sentences, in batches of one picture and at most CHUNK sentences; plain views.
+    """Every picture's written sentences, or the rule-made ones of a picture that has no others, in batches of one
+    picture and at most CHUNK sentences; plain views.
 
     With `config.val_sentences`, so many of each picture, and a third as many of those that match nothing.
     """
@@ -379,8 +380,8 @@ class ValidationDataset(Dataset[Batch]):
         self.items: list[tuple[Picture, list[Expression]]] = []
         limit = builder.config.val_sentences
         for key, expressions in sorted(data.by_picture().items()):
-            written = [e for e in expressions if e.origin == "written"]
-            meant, absent = [e for e in written if e.targets], [e for e in written if not e.targets]
+            said = [e for e in expressions if e.origin == "written"] or expressions
+            meant, absent = [e for e in said if e.targets], [e for e in said if not e.targets]
             if limit:
                 meant = meant[:: max(1, len(meant) // limit)][:limit]
                 absent = absent[: max(1, limit // 3)]

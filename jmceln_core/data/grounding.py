@@ -72,6 +72,7 @@ class Picture:
     complete: bool = True
     encoded: bytes | None = field(default=None, repr=False)  # the file's own bytes, where it came out of a shard
     repeat: int = 1  # how often an epoch takes the picture up
+    source: str = ""  # validation on several sources: the one it is of
 
     def load(self) -> np.ndarray:
         """(H, W, 3) uint8 RGB. Raises DataError naming the file if it cannot be decoded or has another size."""

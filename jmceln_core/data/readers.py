@@ -122,10 +122,16 @@ def _coco(config: DataConfig) -> tuple[GroundingData, GroundingData]:
         part.pictures = {key: replace(picture, repeat=times) for key, picture in part.pictures.items()}
     whole = _together(parts)
     if config.val_sources:
-        return whole, _together([read("coco", config.root, source) for source in config.val_sources])
+        return whole, _together([_named(read("coco", config.root, source), source) for source in config.val_sources])
     order = np.random.default_rng(0).permutation(sorted(parts[0].pictures))
     held = {int(i) for i in order[: config.validation]}
     return _only(whole, lambda k: k not in held), _only(whole, lambda k: k in held)
+
+
+def _named(data: GroundingData, source: str) -> GroundingData:
+    """The same, with pictures that say where they are from."""
+    pictures = {key: replace(picture, source=source) for key, picture in data.pictures.items()}
+    return GroundingData(pictures, data.expressions)
 
 
 def _together(parts: Iterable[GroundingData]) -> GroundingData:

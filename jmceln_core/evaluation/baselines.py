@@ -18,7 +18,7 @@ from jmceln_core.segmenter import deepest_point
 
 WHOLE, BOX, CLASS = "whole picture", "centred box", "all of the right class"
 TRIVIAL = (WHOLE, BOX, CLASS)
-_NAMELESS = "thing"  # the category the readers give where a data set names none
+NAMELESS = "thing"  # the category the readers give where a data set names none
 
 Answer = tuple[Region, tuple[float, float] | None]
 
@@ -43,7 +43,7 @@ def all_of_class(picture: Picture, targets: tuple[int, ...]) -> np.ndarray | Non
     None where there is no target or its class has no name.
     """
     classes = {picture.instance(target).category for target in targets}
-    if not classes or _NAMELESS in classes:
+    if not classes or NAMELESS in classes:
         return None
     mask = np.zeros((picture.height, picture.width), bool)
     for instance in picture.instances:

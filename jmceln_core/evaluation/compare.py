@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from jmceln_core.data.grounding import DataError
-from jmceln_core.evaluation import bootstrap, protocol, report
+from jmceln_core.evaluation import bootstrap, protocol, report, sections
 from jmceln_core.evaluation.run import Record
 
 _METRICS = (*report.BRIEF, "gIoU", "cIoU", "N_acc", "T_acc")
@@ -96,6 +96,7 @@ def compare(
         },
         **{name: a.summary[name] for name in ("protocol", "size", "side")},
         "interval": {"level": level, "draws": draws, "seed": seed, "method": "paired percentile bootstrap by picture"},
+        "main": report.main_origin(of_a),
         "absent": sum(not record.targets for record in of_a),
         **report.nested((part, measured(part)) for part in report.parts(of_a)),
     }
@@ -120,10 +121,10 @@ def markdown(found: dict[str, Any]) -> str:
         lines.append(f"| {label} (`{name}`) | sentences | pictures | metric | A | B | B - A | B better |")
         lines.append("|---|---:|---:|---|---:|---:|---:|---:|")
         for row, part in rows:
-            start = f"| {report.cell_text(row)} | {part['sentences']} | {part['pictures']} "
+            start = f"| {sections.cell_text(row)} | {part['sentences']} | {part['pictures']} "
             lines.extend(f"{start}| {metric} | {_cells(values)} |" for metric, values in part["metrics"].items())
 
-    section(report.MAIN, "part", [("all", found)])
+    section(report.MAIN[found["main"]], "part", [("all", found)])
     for name in report.BREAKDOWNS:
         rows = found.get(f"by_{name}", {})
         if len(rows) > 1:

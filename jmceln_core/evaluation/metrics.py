@@ -123,6 +123,15 @@ def rejection_metrics(has_target: np.ndarray, rejected: np.ndarray) -> dict[str,
     return {"N_acc": _mean(rejected, ~has_target), "T_acc": _mean(~rejected, has_target)}
 
 
+def acceptance_threshold(confidence: np.ndarray, has_target: np.ndarray, share: float) -> float:
+    """The highest confidence below which an answer can be rejected while `share` of the sentences with a target are
+    kept; both (N,). NaN where no sentence has a target.
+    """
+    kept = np.sort(np.asarray(confidence, np.float64)[np.asarray(has_target, bool)])
+    # what rounding leaves below a whole number of sentences still is that number
+    return float(kept[int((1 - share) * len(kept) + 1e-9)]) if len(kept) else float("nan")
+
+
 def gres_metrics(
     intersection: np.ndarray,
     union: np.ndarray,

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from jmceln_core.data.grounding import Picture
+from jmceln_core.data.grounding import Instance, Picture
 from jmceln_core.evaluation import metrics
 from jmceln_core.geometry import Letterbox
 from jmceln_core.segmenter import Segmenter
@@ -54,6 +54,12 @@ class Scene:
     def place(self, mask: np.ndarray) -> np.ndarray:
         """A (H, W) bool mask of the picture as it is compared."""
         return self._letterbox.mask(mask) if self._letterbox else mask
+
+    @cached_property
+    def things(self) -> list[tuple[Instance, np.ndarray]]:
+        """The picture's instances, crowd regions left out, each with its mask as it is compared; made once."""
+        height, width = self.picture.height, self.picture.width
+        return [(i, self.place(i.mask(height, width))) for i in self.picture.instances if not i.crowd]
 
     def truth(self, targets: tuple[int, ...]) -> Truth:
         """The union of the masks of the instances with these ids; made once."""

@@ -75,7 +75,7 @@ class Trainer:
         losses.check(config.loss, self.model_config)
         encoders = (self.model_config.image_encoder, self.model_config.text_encoder)
         # DINOv2 and MiniLM have a mask token and a pooler that nothing here reads
-        some_unused = any(not e.frozen and e.name in ("dinov2_vits14", "minilm_l6") for e in encoders)
+        some_unused = any(not e.frozen and e.name.startswith(("dinov2", "minilm")) for e in encoders)
         self.fabric = make_fabric(config, device, some_unused=some_unused)
         self.device = self.fabric.device
         self.main = self.fabric.global_rank == 0
@@ -404,17 +404,20 @@ class Trainer:
     def validate(self, board: Board | None = None) -> dict[str, float]:
         """The model as it is on the validation data, at the network's own resolution, shared out over processes: mIoU
         and pointing (most probable pixel in the target) over the sentences with a target, and, with a presence head,
-        the share of all sentences whose presence is told rightly. `val_skipped`: batches of an unreadable picture."""
+        the share of all sentences whose presence is told rightly. Of several `data.val_sources` each is measured as
+        well: `val_miou/SOURCE`. `val_skipped`: batches of an unreadable picture."""
         self.wrapped.eval()
         count = len(self.validation)
         rounds = math.ceil(count / self.world)  # all processes the same number: sharded weights are gathered together
         numbers = [(self.fabric.global_rank + i * self.world) for i in range(rounds)]
-        sums = torch.zeros(6, dtype=torch.float64)
+        sources = sorted({picture.source for picture, _ in self.validation.items})
+        each = torch.zeros(len(sources), 6, dtype=torch.float64)
         loader = self._loader(self.validation, [n % count for n in numbers])
         for number, batch in zip(numbers, loader, strict=True):
             prediction = self._predict(batch.to(self.device), dense=None)
             if number >= count:
                 continue
+            sums = each[sources.index(self.validation.items[number][0].source)]
             if batch.skipped:
                 tqdm.write(f"skipped: {batch.skipped[0]}")
                 sums[5] += 1
@@ -436,9 +439,11 @@ class Trainer:
                 drawn, true = (enlarged(m[0].numpy(), side) for m in (guess, truth))
                 board.answer(f"val/{number // self.world}", rgb, drawn, true, batch.texts[0], self.step)
         self.wrapped.train()
-        meant, ious, hits, told, right, skipped = self._sum(sums.to(self.device)).tolist()
-        scores = {"val_miou": ious / max(1, meant), "val_pointing": hits / max(1, meant)}
-        scores |= {"val_presence": right / told} if told else {}
+        each = self._sum(each.to(self.device)).cpu()
+        scores = _scores(each.sum(0))
+        for source, own in zip(sources, each, strict=True) if len(sources) > 1 else ():
+            scores |= {f"{name}/{source}": value for name, value in _scores(own).items()}
+        skipped = float(each[:, 5].sum())
         return scores | ({"val_skipped": skipped} if skipped else {})
 
     # state
@@ -515,6 +520,13 @@ class Trainer:
     def _say(self, text: str) -> None:
         if self.main:
             tqdm.write(text)
+
+
+def _scores(sums: Tensor) -> dict[str, float]:
+    """Validation's scores from its sums: sentences with a target, their IoUs, hits; presences told, told rightly."""
+    meant, ious, hits, told, right = sums[:5].tolist()
+    scores = {"val_miou": ious / max(1, meant), "val_pointing": hits / max(1, meant)}
+    return scores | ({"val_presence": right / told} if told else {})
 
 
 def _as_it_is(item: T) -> T:

@@ -34,6 +34,12 @@ def build_image_encoder(config: ImageEncoderConfig, *, pretrained: bool, fine: b
         )
         if pretrained:
             _load_bundled(encoder.net, "dinov2_vits14")
+    elif config.name == "tiny_vit_5m":
+        from jmceln_core.model.encoders.tiny_vit import TinyViTImageEncoder
+
+        encoder = TinyViTImageEncoder()
+        if pretrained:
+            _load_bundled(encoder.net, "tiny_vit_5m")
     elif config.name == "tiny":
         from jmceln_core.model.encoders.tiny import TinyImageEncoder
 
@@ -50,12 +56,12 @@ def build_text_encoder(config: TextEncoderConfig, *, pretrained: bool) -> TextEn
         from jmceln_core.model.encoders.clip import ClipTextEncoder
 
         encoder = ClipTextEncoder(pretrained=pretrained, tokens=config.tokens)
-    elif config.name == "minilm_l6":
+    elif config.name in ("minilm_l6", "minilm_l2"):
         from jmceln_core.model.encoders.minilm import MiniLMTextEncoder
 
-        encoder = MiniLMTextEncoder(tokens=config.tokens)
+        encoder = MiniLMTextEncoder(tokens=config.tokens, layers=int(config.name[-1]))
         if pretrained:
-            _load_bundled(encoder.net, "minilm_l6")
+            _load_bundled(encoder.net, config.name)
     elif config.name == "tiny":
         from jmceln_core.model.encoders.tiny import TinyTextEncoder
 

@@ -87,6 +87,12 @@ class TextEncoder(Protocol):
         """Features of tokenised sentences."""
 
 
+def imagenet_statistics(module: nn.Module) -> None:
+    """Register ImageNet's mean and deviation of RGB in [0, 1], (3,) each, as the module's `mean` and `std`."""
+    module.register_buffer("mean", torch.tensor((0.485, 0.456, 0.406)), persistent=False)
+    module.register_buffer("std", torch.tensor((0.229, 0.224, 0.225)), persistent=False)
+
+
 def normalise(image_B3SS: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """Subtract a (3,) mean and divide by a (3,) deviation."""
     return (image_B3SS - mean[:, None, None]) / std[:, None, None]

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jmceln_core.model.encoders.base import Levels, normalise
+from jmceln_core.model.encoders.base import Levels, imagenet_statistics, normalise
 from jmceln_core.model.layers import conv_block
 
 
@@ -52,8 +52,7 @@ class DinoV2ImageEncoder(nn.Module):
             self.to_fine = nn.Conv2d(channels, fine_channels, 1)
             self.fine = conv_block(fine_channels, fine_channels, 3, norm="group")
         self.channels = (fine_channels, channels, channels, channels)
-        self.register_buffer("mean", torch.tensor((0.485, 0.456, 0.406)), persistent=False)
-        self.register_buffer("std", torch.tensor((0.229, 0.224, 0.225)), persistent=False)
+        imagenet_statistics(self)
 
     @property
     def trunk_module(self) -> nn.Module:

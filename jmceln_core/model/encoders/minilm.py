@@ -15,9 +15,12 @@ PAD = 0
 
 
 class MiniLMTextEncoder(nn.Module):
-    """Words are the last layer's outputs (384); the sentence is their mean over real tokens, of unit length (384)."""
+    """Words are the last layer's outputs (384); the sentence is their mean over real tokens, of unit length (384).
 
-    def __init__(self, *, tokens: int = 30) -> None:
+    With fewer `layers` than six, it is the first so many of the published network.
+    """
+
+    def __init__(self, *, tokens: int = 30, layers: int = 6) -> None:
         super().__init__()
         if not 2 < tokens <= 512:
             raise ValueError(f"tokens={tokens}: MiniLM reads 3 to 512 tokens")
@@ -25,7 +28,7 @@ class MiniLMTextEncoder(nn.Module):
             BertConfig(
                 vocab_size=30522,
                 hidden_size=384,
-                num_hidden_layers=6,
+                num_hidden_layers=layers,
                 num_attention_heads=12,
                 intermediate_size=1536,
                 max_position_embeddings=512,

@@ -1,0 +1,127 @@
+"""Markdown tables of what `report.summarise` measured: for one data set (table.md) and for many (`evaluation.table`).
+
+Each takes the heads of the label columns (`"set | answer"`) and rows: a row's labels, and its numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from jmceln_core.evaluation.landing import LANDINGS
+
+Rows = Sequence[tuple[tuple[str, ...], dict[str, Any]]]
+
+STATUS_RIGHT = (
+    "Right: IoU >= 0.5 with what is meant, so never for a sentence that means nothing; not_present: nothing is meant."
+)
+
+
+def measured(labels: str, rows: Rows, metrics: Sequence[str] = (), *, protocol: str) -> list[str]:
+    """Metrics with their intervals; no `metrics` means all there are. `protocol` is named in the head."""
+    metrics = metrics or list(dict.fromkeys(name for _, row in rows for name in row["metrics"]))
+    return table(
+        f"{labels} (`{protocol}`)",
+        ("sentences", "pictures", *metrics),
+        (
+            (row_labels, (row["sentences"], row["pictures"], *(cell(row["metrics"].get(name)) for name in metrics)))
+            for row_labels, row in rows
+        ),
+    )
+
+
+def rejections(labels: str, rows: Rows) -> list[str]:
+    """Of sentences that mean nothing and others, the shares rejected and kept; rows of the GRES part."""
+    return table(
+        labels,
+        ("sentences without a target", "N_acc", "T_acc", "N_acc@95", "threshold", "of"),
+        (
+            (
+                row_labels,
+                (
+                    row["absent"],
+                    *(cell(row["metrics"].get(name)) for name in ("N_acc", "T_acc", "N_acc@95")),
+                    number(row["threshold"]),
+                    row["threshold_of"],
+                ),
+            )
+            for row_labels, row in rows
+        ),
+    )
+
+
+def landings(labels: str, rows: Rows) -> list[str]:
+    """How often the answers lie on what; rows are `landed` counts. What never happened has no column."""
+    shown = [name for name in LANDINGS if any(row.get(name) for _, row in rows)]
+    found = []
+    for row_labels, row in rows:
+        total = sum(row.values())
+        found.append((row_labels, (total, *(f"{row.get(n, 0)} ({row.get(n, 0) / total:.1%})" for n in shown))))
+    return table(labels, ("sentences", *shown), found)
+
+
+def statuses(labels: str, rows: Rows) -> list[str]:
+    """How often each status was given, and the share of these answers that are right; rows are `answers`."""
+    return table(
+        f"{labels} | status",
+        ("answers", "share right"),
+        (
+            ((*row_labels, status), (part["count"], cell(part["right"])))
+            for row_labels, row in rows
+            for status, part in row.items()
+        ),
+    )
+
+
+def calibrations(labels: str, rows: Rows) -> list[str]:
+    """Share of right answers (mean score, count) in each bin of the score, and the expected calibration error."""
+    bins = [f"{part['from']:.1f}-{part['to']:.1f}" for part in rows[0][1]["bins"]] if rows else []
+    return table(
+        labels,
+        ("answers", "ECE", *bins),
+        (
+            (
+                row_labels,
+                (
+                    row["answers"],
+                    number(row["error"]),
+                    *(
+                        f"{part['right']:.2f} ({part['score']:.2f}, {part['count']})" if part["count"] else "–"
+                        for part in row["bins"]
+                    ),
+                ),
+            )
+            for row_labels, row in rows
+        ),
+    )
+
+
+def table(labels: str, heads: Sequence[str], rows: Iterable[tuple[Sequence[str], Sequence[object]]]) -> list[str]:
+    """The lines of a table: label columns, whose heads are one string with bars, then numbers."""
+    return [
+        f"| {labels} | {' | '.join(heads)} |",
+        "|" + "---|" * (labels.count("|") + 1) + "---:|" * len(heads),
+        *(
+            "| " + " | ".join((*(cell_text(label) for label in row_labels), *map(str, cells))) + " |"
+            for row_labels, cells in rows
+        ),
+    ]
+
+
+def cell_text(label: str) -> str:
+    """A label as a cell of a Markdown table."""
+    return label.replace("|", "\\|") or "(none)"
+
+
+def number(value: float | None) -> str:
+    """Three decimals; a dash for nothing."""
+    return "–" if value is None else f"{value:.3f}"
+
+
+def cell(interval: dict[str, float | None] | None) -> str:
+    """`value [low, high]`."""
+    if interval is None or interval["value"] is None:
+        return "–"
+    if interval["low"] is None:
+        return number(interval["value"])
+    return f"{interval['value']:.3f} [{interval['low']:.3f}, {interval['high']:.3f}]"
