@@ -52,7 +52,7 @@ def draw(
         cv2.circle(picture, point, 4 * unit, (255, 255, 255), -1, cv2.LINE_AA)
         cv2.circle(picture, point, 3 * unit, colour, -1, cv2.LINE_AA)
     if text is not None:
-        _title(picture, f"{text}: {segmentation.status.value} {segmentation.score:.2f}", unit)
+        title(picture, f"{text}: {segmentation.status.value} {segmentation.score:.2f}", unit)
     return picture
 
 
@@ -61,7 +61,7 @@ def _outline(picture: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int]
     cv2.drawContours(picture, outlines, -1, colour, unit, cv2.LINE_AA)
 
 
-def _title(picture: np.ndarray, text: str, unit: int) -> None:
+def title(picture: np.ndarray, text: str, unit: int) -> None:
     """White letters on a darkened bar along the top edge; a long line is made smaller, then cut at the edge."""
     letters = unicodedata.normalize("NFKD", text)
     letters = "".join(c for c in letters if not unicodedata.combining(c))

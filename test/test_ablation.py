@@ -13,8 +13,9 @@ from refer_miniature import build
 from jmceln_core import ablate
 from jmceln_core.config import ConfigError, DataConfig, LossConfig, OptimConfig, TrainConfig, load_model_config, to_dict
 from jmceln_core.training import ablation
-from jmceln_core.training.ablation import PARTS, ROWS, Ablation, Outcome, t_interval, t_quantile
+from jmceln_core.training.ablation import TABLE_2, Ablation, t_interval, t_quantile
 
+ROWS, PARTS = TABLE_2.rows, TABLE_2.parts
 CONFIG = TrainConfig(model="tiny", optim=OptimConfig(steps=10))
 
 
@@ -50,7 +51,9 @@ def test_t_interval() -> None:
 
 
 def _ablation(miou: dict[int, list[float]]) -> Ablation:
-    outcomes = {(row, seed): Outcome(v, v + 10) for row, values in miou.items() for seed, v in enumerate(values)}
+    outcomes = {
+        (row, seed): {"miou": v, "pointing": v + 10} for row, values in miou.items() for seed, v in enumerate(values)
+    }
     seeds = range(max(len(v) for v in miou.values()))
     return Ablation(CONFIG, dict.fromkeys(miou, 1_234_567), seeds, outcomes)
 
@@ -109,8 +112,8 @@ def test_verdicts() -> None:
 
 
 def test_rows_are_table_2_and_one_more() -> None:
-    built = {n: load_model_config("tiny", row.overrides) for n, row in ROWS.items()}
-    off = {n: {name for name in ROWS[1].parts if not getattr(model, name)} for n, model in built.items()}
+    built = {n: load_model_config("tiny", row.model) for n, row in ROWS.items()}
+    off = {n: {name for name in TABLE_2.switches if not getattr(model, name)} for n, model in built.items()}
     assert off == {
         1: {"lsran", "cascade"},
         2: {"cascade"},
@@ -120,7 +123,7 @@ def test_rows_are_table_2_and_one_more() -> None:
         6: {"adaptive"},
         7: {"contextual"},
     }
-    learned = {n: ablation._learned(ablation.row_config(CONFIG, n, 0)) for n in ROWS}
+    learned = {n: ablation._learned(ablation.row_config(CONFIG, row, 0)) for n, row in ROWS.items()}
     # PAN, LSRAN and stages cost parameters; the adaptive embeddings of row 6 cost none
     assert learned[1] < learned[2] < learned[4] < learned[5] == learned[6]
     assert learned[1] < learned[3] < learned[4]

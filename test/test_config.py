@@ -56,7 +56,7 @@ def test_base_is_the_paper_at_another_width() -> None:
     assert base["channels"] == 256
 
 
-@pytest.mark.parametrize("name", ["paper", "base", "bundled", "tiny", "ablation"])
+@pytest.mark.parametrize("name", ["paper", "base", "bundled", "nano", "tiny", "ablation", "study"])
 def test_presets_are_named_after_their_file_and_survive_a_round_trip(name: str) -> None:
     config = load_model_config(name)
     assert config.name == name
@@ -160,7 +160,7 @@ def test_fields_that_do_not_go_together_are_refused(overrides: list[str], messag
 
 def test_an_unknown_preset_names_the_known_ones() -> None:
     with pytest.raises(
-        ConfigError, match="no model preset 'papre'; the presets are ablation, base, bundled, paper, tiny"
+        ConfigError, match="no model preset 'papre'; the presets are ablation, base, bundled, nano, paper, study, tiny"
     ):
         load_model_config("papre")
 

@@ -697,6 +697,16 @@ def test_validation_asks_every_written_sentence_of_every_picture(data: Grounding
     assert asked["left box"]
 
 
+def test_validation_asks_rule_made_sentences_of_a_picture_that_has_no_others(data: GroundingData) -> None:
+    made = [Expression(key, (10 * key,), f"made {key}", origin="generated") for key in data.pictures]
+    known = [e for e in data.expressions if e.picture_id != 1]
+    validation = ValidationDataset(GroundingData(data.pictures, known + made), build(DataConfig()))
+    asked = {e.text for picture, some in validation.items for e in some if picture.id == 1}
+    assert asked == {"made 1"}
+    written = {e.picture_id for e in known}
+    assert not {e.text for p, some in validation.items for e in some if p.id in written} & {e.text for e in made}
+
+
 @pytest.mark.parametrize(("limit", "meant", "absent"), [(1, 1, 1), (2, 2, 1), (6, 6, 2), (50, 12, 5)])
 def test_validation_on_so_many_sentences_of_a_picture(limit: int, meant: int, absent: int) -> None:
     picture = Picture(1, Path("x.png"), HEIGHT, WIDTH, (Instance(1, "box", square(9, 9, 9), (9, 9, 9, 9)),))

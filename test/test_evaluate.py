@@ -139,7 +139,7 @@ def test_records_hold_the_comparison_at_the_pictures_own_size(data):
         *(1, (11,), "left ball", "short", "written"),
         # Boundaries of 1 pixel (2 % of a diagonal of 72): frames of 10x8 and 10x10, alike but for two rows.
         **{"intersection": 80, "union": 100, "boundary_intersection": 24, "boundary_union": 44},
-        **{"area": 100, "pointed": True},
+        **{"area": 100, "pointed": True, "landed": "right one"},
         **{"status": "found", "score": 0.75, "first": True},
     )
     assert (records["both balls"].intersection, records["both balls"].union) == (100, 200)
@@ -171,8 +171,22 @@ def test_summary_counts_single_targets_apart_from_plural_and_absent(data):
             "cIoU": (80 + 100 + 600 + 100) / (100 + 200 + 200 + 600 + 200 + 25),
             "N_acc": 1 / 2,
             "T_acc": 1,
+            "N_acc@95": 0,  # by the score, .75 for all: none of the absent ones lies below
         }
     )
+    assert {name: summary["gres"][name] for name in ("absent", "threshold", "threshold_of")} == {
+        **{"absent": 2, "threshold": 0.75, "threshold_of": "score"}
+    }
+    assert summary["landed"] == {"right one": 3, "same kind, wrong one": 1}
+    # Right: "left ball", "both balls" (IoU .5) of the found, "box" (.5), "the only box", and "a dog" rejected.
+    assert {status: (part["count"], part["right"]["value"]) for status, part in summary["answers"].items()} == {
+        "found": (4, 2 / 4),
+        "not_present": (1, 1),
+        "low_confidence": (1, 1),
+        "ambiguous": (1, 1),
+    }
+    assert summary["calibration"]["answers"] == 6
+    assert summary["calibration"]["error"] == pytest.approx(0.75 - 4 / 6)
     assert summary["status"]["absent"] == {"found": 1, "not_present": 1}
     assert summary["seconds"]["frame"]["count"] == 3
     assert summary["seconds"]["sentence"]["count"] == 4
@@ -231,6 +245,38 @@ def test_generated_sentences_do_not_enter_the_main_metrics(data):
     summary = report.summarise(evaluate(scripted(), GroundingData(data.pictures, expressions), protocol=LAVT), draws=50)
     assert (summary["sentences"], summary["generated"]["sentences"]) == (3, 1)
     assert values(summary["generated"])["mIoU"] == 0.8
+
+
+def test_rule_made_sentences_are_the_main_part_where_none_is_written(data):
+    expressions = [dataclasses.replace(e, origin="generated") for e in data.expressions]
+    found = evaluate(scripted(), GroundingData(data.pictures, expressions), protocol=LAVT)
+    summary = report.summarise(found, draws=50)
+    written = report.summarise(evaluate(scripted(), data, protocol=LAVT), draws=50)
+    assert (summary["main"], written["main"]) == ("generated", "written")
+    assert "generated" not in summary
+    for part in (("metrics",), ("plural",), ("by_kind",), ("trivial",)):
+        assert summary[part[0]] == written[part[0]]
+    assert "## Rule-made sentences with one target" in report.markdown(summary | ABOUT)
+
+
+def test_a_sentence_counts_for_every_kind_of_phrase_in_it(data):
+    summary = report.summarise(evaluate(scripted(), data, protocol=LAVT), draws=50)
+    assert {label: part["sentences"] for label, part in summary["by_phrase"].items()} == {
+        "location": 2,  # "left ball", "the ball at the lower right"
+        "none of these": 2,  # "box", "the only box"
+    }
+    assert values(summary["by_phrase"]["location"])["mIoU"] == pytest.approx(0.4)
+
+
+def test_records_of_an_older_version_are_read(data, tmp_path):
+    found = evaluate(scripted(), data, protocol=LAVT)
+    report.write(found, tmp_path, about=ABOUT, draws=10)
+    lines = [json.loads(line) for line in (tmp_path / "records.jsonl").read_text().splitlines()]
+    assert [line.pop("landed") for line in lines] == [record.landed for record in found.records]
+    assert {line.pop("presence") for line in lines} == {None}
+    (tmp_path / "records.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    old = [dataclasses.replace(record, landed=None) for record in found.records]
+    assert report.read_records(tmp_path / "records.jsonl") == old
 
 
 def test_a_sentence_without_a_word_counts_as_not_found(data):
@@ -314,7 +360,8 @@ def test_vectors_of_sentences_with_a_target(tmp_path, protocol, at_half, at_eigh
 @pytest.mark.parametrize("protocol", [LAVT, CRIS], ids=lambda protocol: protocol.name)
 def test_vectors_with_sentences_that_mean_nothing(tmp_path, protocol):
     found = evaluate(Told(), vector_data(tmp_path, "ABCDEF"), protocol=protocol)
-    expected = {"gIoU": 0.38333, "cIoU": 0.33333, "N_acc": 0.5, "T_acc": 0.75}
+    # N_acc@95: F's presence .1 is the lowest of a target; D's is not below it.
+    expected = {"gIoU": 0.38333, "cIoU": 0.33333, "N_acc": 0.5, "T_acc": 0.75, "N_acc@95": 0}
     assert values(report.summarise(found, draws=10)["gres"]) == pytest.approx(expected, abs=1e-5)
     # And from the records as they are written.
     report.write(found, tmp_path / "out", about=ABOUT, draws=10)
@@ -486,7 +533,7 @@ def test_command_writes_json_records_and_tables(run):
     assert status == 0
     assert loaded == [("some.safetensors", {"device": "cpu", "precision": None})]
     assert sorted(file.name for file in output.iterdir()) == [
-        *("gallery.html", "metrics.json", "records.jsonl", "table.md")
+        *("gallery.html", "metrics.json", "records.jsonl", "reliability.svg", "table.md")
     ]
 
     def refuse(constant):

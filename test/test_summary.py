@@ -163,7 +163,7 @@ def test_table_and_command_line(capsys: pytest.CaptureFixture[str], tmp_path: Pa
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--model", "papre"], "the presets are ablation, base, bundled, paper, tiny"),
+        (["--model", "papre"], "the presets are ablation, base, bundled, nano, paper, study, tiny"),
         (["chanels=8"], "did you mean channels"),
         (["--model", "bundled", "image_size=450"], "multiple of 56"),
     ],

@@ -25,7 +25,12 @@ def _any(words: str) -> str:
     return "(?:" + "|".join(words.split()) + ")"
 
 
-_JUST = r"(?:(?:right|just|directly|partly) )?"
+# "right behind", but not "on the right behind"
+_JUST = (
+    "(?:"
+    + "".join(rf"(?<!\b{word} )" for word in ["on", "to", "at", "the", "far", "top", "bottom", "upper", "lower"])
+    + "(?:right|just|directly|partly) )?"
+)
 _THE = r"(?:(?:the|a|an|its|his|her|their|this|very|far|all) )*"
 _FRAME = _any("picture pic image photo frame screen view scene")
 _SIDE = _any(

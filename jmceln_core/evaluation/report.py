@@ -247,7 +247,8 @@ def write_files(directory: Path, summary: dict[str, Any], table: str, records: I
     write_text(directory / "table.md", table)
     if summary["model"] is not None:
         write_text(directory / "records.jsonl", "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records))
-        plot = calibration.svg(summary["calibration"], f"{summary['model']} on {title(summary)}")
+        heading = f"{summary['model']} on {Path(summary['root']).resolve().name}, {summary['split']}"
+        plot = calibration.svg(summary["calibration"], heading)
         write_text(directory / "reliability.svg", plot)
     write_text(directory / "metrics.json", json.dumps(summary, indent=2, allow_nan=False) + "\n")
 

@@ -57,7 +57,7 @@ def landings(labels: str, rows: Rows) -> list[str]:
     for row_labels, row in rows:
         total = sum(row.values())
         found.append((row_labels, (total, *(f"{row.get(n, 0)} ({row.get(n, 0) / total:.1%})" for n in shown))))
-    return table(labels, ("sentences", *shown), found)
+    return table(labels, ("answers", *shown), found)
 
 
 def statuses(labels: str, rows: Rows) -> list[str]:
@@ -99,7 +99,7 @@ def calibrations(labels: str, rows: Rows) -> list[str]:
 def table(labels: str, heads: Sequence[str], rows: Iterable[tuple[Sequence[str], Sequence[object]]]) -> list[str]:
     """The lines of a table: label columns, whose heads are one string with bars, then numbers."""
     return [
-        f"| {labels} | {' | '.join(heads)} |",
+        f"| {' | '.join((labels, *heads))} |",
         "|" + "---|" * (labels.count("|") + 1) + "---:|" * len(heads),
         *(
             "| " + " | ".join((*(cell_text(label) for label in row_labels), *map(str, cells))) + " |"

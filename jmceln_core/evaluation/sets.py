@@ -52,7 +52,7 @@ class EvalSet:
         if not self.complete:
             data.pictures = {key: dataclasses.replace(p, complete=False) for key, p in data.pictures.items()}
         if drawn := self.drawn:
-            data = enrich(GroundingData(data.pictures, []), DataConfig(**drawn), seed=self.seed)
+            data = enrich(GroundingData(data.pictures, []), from_dict(DataConfig, drawn), seed=self.seed)
         return data
 
     @property

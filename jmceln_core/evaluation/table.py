@@ -150,17 +150,12 @@ def markdown(found: Found, candidates: Sequence[Candidate]) -> str:
         "",
         f"Brackets: {interval['level']:.0%} bootstrap interval by picture ({interval['draws']:,} draws). Masks are "
         "compared at the picture's own size.",
-        "",
-        *sections.table(
-            "answer | checkpoint | SHA-256", (), (((c.label, str(c.path), c.sha256), ()) for c in candidates)
-        ),
-        "",
-        *sections.table(
-            "set | is",
-            ("pictures", "sentences with one target"),
-            (_described(name, found) for name in found),
-        ),
     ]
+    if candidates:
+        named = [((c.label, str(c.path), c.sha256), ()) for c in candidates]
+        lines += ["", *sections.table("answer | checkpoint | SHA-256", (), named)]
+    counts = ("pictures", "sentences with one target")
+    lines += ["", *sections.table("set | is", counts, (_described(name, found) for name in found))]
     masks, boxed = ({n: f for n, f in found.items() if _of_boxes(f) == of_boxes} for of_boxes in (False, True))
     lines += _metrics("One target", masks, METRICS)
     lines += _metrics("Boxes", boxed, BOX_METRICS)
@@ -192,6 +187,7 @@ def _metrics(heading: str, found: Found, metrics: Sequence[str], *, by: str = ""
     for name, answers in found.items():
         models = _models(answers)
         protocol = answers[TRIVIAL]["protocol"]["name"]
+        parts: sections.Rows
         if by:
             parts = report.broken_down(models, f"by_{by}")
         else:

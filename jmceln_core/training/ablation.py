@@ -34,6 +34,7 @@ from jmceln_core.training.optimiser import learning
 from jmceln_core.training.run_folder import RunFolder
 
 LEVEL = 0.95
+METRICS = ("miou", "pointing", "presence")
 T = TypeVar("T")
 # fields that may differ between the starts of a run: what it learns does not depend on them
 _FREE = tuple(f"train.data.{name}" for name in ("root", "cache", "workers")) + tuple(
@@ -65,7 +66,7 @@ class Part:
     name: str
     row: int
     without: int
-    metric: str = "miou"  # what it is judged by: miou, pointing or presence
+    metric: str = "miou"  # what it is judged by, one of METRICS
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,9 @@ class Study:
     paper: Mapping[int, Published] = field(default_factory=dict)  # what the paper found, by row
 
     def __post_init__(self) -> None:
+        for part in self.parts:
+            if part.metric not in METRICS:
+                raise ConfigError(f"metric {part.metric!r} of {part.name}: the metrics are {', '.join(METRICS)}")
         asked = [self.reference, *(n for part in self.parts for n in (part.row, part.without))]
         if unknown := [n for n in asked if n not in self.rows]:
             raise ConfigError(f"row {unknown[0]}: the rows are {', '.join(map(str, self.rows))}")
@@ -317,8 +321,8 @@ def t_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
 class Ablation:
     """What was found. `outcomes` (row, seed) may lack runs; a difference is taken over the seeds both rows have.
 
-    A metric is miou, pointing or presence, over all evaluated sentences, or miou/SOURCE and so on where several
-    `data.val_sources` were evaluated.
+    A metric is one of METRICS, over all evaluated sentences, or miou/SOURCE and so on where several `data.val_sources`
+    were evaluated.
     """
 
     def __init__(
