@@ -33,16 +33,17 @@ MODEL: dict[str, Any] = {
 }
 
 
-def build(root: Path, *, pictures: int = 8) -> Path:
-    """Write the data set to ROOT/discs; returns ROOT."""
+def build(root: Path, *, pictures: int = 8, shuffled: bool = False) -> Path:
+    """Write the data set to ROOT/discs; returns ROOT. Red is on the left and blue on the right unless `shuffled`."""
     folder = root / "discs"
     (folder / "images").mkdir(parents=True)
     rng = np.random.default_rng(0)
     images, annotations, sentences = [], [], []
     for image_id in range(1, pictures + 1):
         canvas = np.full((48, 64, 3), 128, np.uint8)
+        columns = rng.permutation(3).tolist() if shuffled else (0, 1, 2)
         for k, (name, colour) in enumerate(COLOURS.items()):
-            centre = (11 + 21 * k, int(rng.integers(14, 34)))
+            centre = (11 + 21 * columns[k], int(rng.integers(14, 34)))
             cv2.circle(canvas, centre, 8, colour[::-1], -1)
             angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
             polygon = np.stack([centre[0] + 8 * np.cos(angle), centre[1] + 8 * np.sin(angle)], 1)

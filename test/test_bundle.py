@@ -60,6 +60,23 @@ def test_confident_separates_right_answers_from_wrong_ones() -> None:
     assert found["confident and right"] == 1.0
 
 
+def pair(second: int, *, several: bool) -> Observation:
+    """Two sure blobs, the second one of so many columns of the first one's ten."""
+    probability, truth = np.zeros((20, 30), np.float32), np.zeros((20, 30), bool)
+    probability[5:15, 2:12] = probability[5:15, 15 : 15 + second] = 0.9
+    truth[5:15, 2:12] = True
+    return Observation(RawAnswer(probability, None, None), truth, several)
+
+
+def test_ambiguous_tells_sentences_about_several_things_from_others() -> None:
+    one = [pair(second, several=False) for second in (0, 1, 3, 4)]
+    decision, found = choose(one + [pair(second, several=True) for second in (6, 8, 10)], DecisionConfig())
+    assert decision.ambiguous in (0.4, 0.5)
+    assert (found["ambiguous of several"], found["ambiguous of single"]) == (1.0, 0.0)
+    assert found["sentences"] == 4
+    assert choose(one, DecisionConfig())[0].ambiguous == DecisionConfig().ambiguous  # no such sentences: left alone
+
+
 def test_statistics_are_the_mean_over_the_batches(tmp_path: Path) -> None:
     """Against the inputs of every SwitchNorm, caught on their way in."""
     torch.manual_seed(0)

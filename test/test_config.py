@@ -112,7 +112,7 @@ def test_later_overrides_win_and_leave_their_neighbours_alone() -> None:
         ("channels=true", "channels: expected int, got True"),
         ("pan=1", "pan: expected bool, got 1"),
         ("norm=layer", "norm: 'layer' is not one of batch, group"),
-        ("image_encoder.name=vgg", "image_encoder.name: 'vgg' is not one of clip_rn101, dinov2_vits14, tiny"),
+        ("image_encoder.name=vgg", "name: 'vgg' is not one of clip_rn101, dinov2_vits14, tiny_vit_5m, tiny"),
         ("image_encoder=tiny", "image_encoder: expected fields of ImageEncoderConfig, got 'tiny'"),
         ("name.first=x", "name is a value, it has no fields"),
         ("dilations=3", "dilations: expected a list, got 3"),

@@ -1,4 +1,4 @@
-"""Encoders: CLIP against open_clip, DINOv2 against timm, MiniLM against its published weights; no downloads."""
+"""Encoders: CLIP against open_clip, DINOv2 and TinyViT against timm, MiniLM against published weights; no downloads."""
 
 from __future__ import annotations
 
@@ -31,6 +31,8 @@ from jmceln_core.model.encoders.clip import ClipImageEncoder, ClipTextEncoder, D
 from jmceln_core.model.encoders.dinov2 import DinoV2ImageEncoder
 from jmceln_core.model.encoders.minilm import MiniLMTextEncoder
 from jmceln_core.model.encoders.tiny import END, TinyImageEncoder, TinyTextEncoder
+from jmceln_core.model.encoders.tiny_vit import TinyViTImageEncoder, fold_norms
+from jmceln_core.training.encoders import read_onnx
 
 SENTENCES = ["a red mug", "the second cup from the left, on the table"]
 LONG = " ".join(["the very old wooden chair beside the window"] * 20)
@@ -63,6 +65,12 @@ def dinov2() -> DinoV2ImageEncoder:
         nn.init.ones_(block.ls1.gamma)
         nn.init.ones_(block.ls2.gamma)
     return encoder
+
+
+@pytest.fixture(scope="module")
+def tiny_vit() -> TinyViTImageEncoder:
+    """With the bundled int8 weights."""
+    return build_image_encoder(ImageEncoderConfig(name="tiny_vit_5m"), pretrained=True).eval()  # type: ignore[attr-defined]
 
 
 @pytest.fixture(scope="module")
@@ -334,6 +342,92 @@ def test_bundled_dinov2_is_the_published_one_up_to_int8(pretrained: Path) -> Non
         assert F.cosine_similarity(a, b, dim=1).min() > 0.99
 
 
+# ---- TinyViT
+
+
+def test_tiny_vits_levels_are_a_pyramid(tiny_vit: TinyViTImageEncoder) -> None:
+    image = torch.rand(2, 3, 96, 96)
+    with torch.inference_mode():
+        trunk = tiny_vit.trunk(image)
+        levels = tiny_vit.levels(image, trunk)
+    shapes = [tuple(x.shape) for x in levels if x is not None]
+    assert shapes == [(2, 64, 24, 24), (2, 128, 12, 12), (2, 160, 6, 6), (2, 320, 3, 3)]
+    assert tiny_vit.channels == (64, 128, 160, 320)
+    assert all(a is b for a, b in zip(levels, trunk, strict=True))
+
+
+def test_tiny_vit_with_folded_norms_is_timms_own_network() -> None:
+    net = timm.create_model("tiny_vit_5m_224", pretrained=False, num_classes=0).double().eval()
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):  # new ones do nothing, or are zero
+            randomise(module)
+    image = random(2, 3, 64, 64)
+    with torch.inference_mode():
+        expected = net.forward_intermediates(image, intermediates_only=True)
+    dtype = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)  # of the convolutions that are made
+    try:
+        fold_norms(net)
+    finally:
+        torch.set_default_dtype(dtype)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in net.modules())
+    encoder = TinyViTImageEncoder().double().eval()
+    encoder.net.load_state_dict({k: v for k, v in net.state_dict().items() if not k.startswith("head.")})
+    with torch.inference_mode():
+        got = encoder.trunk(image * encoder.std[:, None, None] + encoder.mean[:, None, None])
+    assert len(got) == len(expected) == 4
+    for a, b in zip(got, expected, strict=True):
+        assert b.std() > 1e-3
+        torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("size", [(336, 336), (320, 336), (32, 31)])
+def test_tiny_vit_refuses_a_side_that_is_no_multiple_of_32(
+    tiny_vit: TinyViTImageEncoder, size: tuple[int, int]
+) -> None:
+    with pytest.raises(ValueError, match="multiple of 32"):
+        tiny_vit.trunk(torch.zeros(1, 3, *size))
+
+
+def test_an_exported_networks_weights_have_timms_names_again(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx", reason="reading ONNX files takes the package onnx")
+    rng = np.random.default_rng(0)
+    values = {
+        "onnx::Conv_7": rng.normal(size=(4, 3, 3, 3)),
+        "onnx::Conv_8": rng.normal(size=4),
+        "onnx::MatMul_9": rng.normal(size=(4, 5)),
+        "stages.1.blocks.0.mlp.fc1.bias": rng.normal(size=5),
+        "stages.1.norm.weight": rng.normal(size=5),
+    }
+    fc1 = "/stages/stages.1/blocks/blocks.0/mlp/fc1"
+    node, value = onnx.helper.make_node, onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [
+            node("Conv", ["x", "onnx::Conv_7", "onnx::Conv_8"], ["y"], name="/patch_embed/conv1/conv/Conv"),
+            node("MatMul", ["y", "onnx::MatMul_9"], ["z"], name=f"{fc1}/MatMul"),
+            node("Add", ["stages.1.blocks.0.mlp.fc1.bias", "z"], ["a"], name=f"{fc1}/Add"),
+            node("MatMul", ["a", "z"], ["b"], name="/stages/stages.1/blocks/blocks.0/attn/MatMul"),  # no weights
+            node("Mul", ["b", "stages.1.norm.weight"], ["c"], name="/stages/stages.1/norm/Mul"),
+        ],
+        "exported",
+        [value("x", onnx.TensorProto.FLOAT, None)],
+        [value("c", onnx.TensorProto.FLOAT, None)],
+        [onnx.numpy_helper.from_array(x.astype(np.float32), name) for name, x in values.items()],
+    )
+    onnx.save(onnx.helper.make_model(graph), str(tmp_path / "net.onnx"))
+    state = read_onnx(tmp_path / "net.onnx")
+    expected = {
+        "patch_embed.conv1.weight": values["onnx::Conv_7"],
+        "patch_embed.conv1.bias": values["onnx::Conv_8"],
+        "stages.1.blocks.0.mlp.fc1.weight": values["onnx::MatMul_9"].T,
+        "stages.1.blocks.0.mlp.fc1.bias": values["stages.1.blocks.0.mlp.fc1.bias"],
+        "stages.1.norm.weight": values["stages.1.norm.weight"],
+    }
+    assert state.keys() == expected.keys()
+    for name, x in expected.items():
+        np.testing.assert_array_equal(state[name].numpy(), x.astype(np.float32))
+
+
 # ---- MiniLM
 
 
@@ -387,6 +481,20 @@ def test_bundled_minilm_is_the_published_one_up_to_int8(minilm: MiniLMTextEncode
     assert F.cosine_similarity(a.words, b.words, dim=-1)[mask].min() > 0.99
 
 
+def test_bundled_minilm_l2_is_the_first_two_layers_of_minilm_l6(minilm: MiniLMTextEncoder) -> None:
+    short = build_text_encoder(TextEncoderConfig(name="minilm_l2"), pretrained=True)
+    assert isinstance(short, MiniLMTextEncoder)
+    assert len(short.net.encoder.layer) == 2
+    short.eval()
+    ids, mask = minilm.tokenize([*SENTENCES, LONG])
+    assert torch.equal(short.tokenize([*SENTENCES, LONG])[0], ids)
+    with torch.inference_mode():
+        states = minilm.net(input_ids=ids, attention_mask=mask.long(), output_hidden_states=True).hidden_states
+        words = short.encode(ids, mask).words
+    torch.testing.assert_close(words, states[2])
+    assert not torch.allclose(words[mask], states[6][mask], atol=0.1)
+
+
 @pytest.mark.parametrize("tokens", [2, 513])
 def test_minilm_refuses_lengths_it_has_no_positions_for(tokens: int) -> None:
     with pytest.raises(ValueError, match=f"tokens={tokens}"):
@@ -416,8 +524,8 @@ def test_tiny_encoders() -> None:
     torch.testing.assert_close(padded.sentence[:1], short.sentence)
 
 
-def test_encoders_keep_the_protocols(clip_image, clip_text, dinov2, minilm) -> None:
-    for encoder in (clip_image, dinov2, TinyImageEncoder()):
+def test_encoders_keep_the_protocols(clip_image, clip_text, dinov2, tiny_vit, minilm) -> None:
+    for encoder in (clip_image, dinov2, tiny_vit, TinyImageEncoder()):
         assert isinstance(encoder, ImageEncoder)
         assert isinstance(encoder.trunk_module, nn.Module)
         assert len(encoder.channels) == 4

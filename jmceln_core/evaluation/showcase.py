@@ -107,7 +107,9 @@ def sheet(segmenter: Segmenter) -> tuple[np.ndarray, list[bool]]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit status."""
     parser = argparse.ArgumentParser(description="draw a checkpoint's answers to a fixed list of sentences")
-    parser.add_argument("checkpoint", nargs="?", default=None, help="a file, or a bundled model's name; default: bundled")
+    parser.add_argument(
+        "checkpoint", nargs="?", default=None, help="a file, or a bundled model's name; default: bundled"
+    )
     parser.add_argument("--out", type=Path, required=True, help="the sheet, .jpg or .png")
     options = parser.parse_args(arguments)
     try:

@@ -84,3 +84,59 @@ class QueryHead(nn.Module):
 
     def forward(self, queries_NQC: Tensor) -> Tensor:
         return self.net(queries_NQC.mean(1)).squeeze(-1)
+
+
+class ColourTerm(nn.Module):
+    """What the sentence says about colour, as a term of the mask's logit (beyond the paper).
+
+    A deep encoder's features know what a thing is better than which colour it has. Here the picture's own colours meet
+    the sentence: agreement c = v . g(colours) / sqrt(D) + v0, with v and v0 from the words (weighed by attention) and
+    the mean final query, and g a small network on every pixel alone. The logit gets a c + b c', where c' is the mean of
+    c over the `REACH` pixels around, weighed by the mask's probability (the thing's colour, not the pixel's); the
+    presence logit gets d times the mean of c over the whole mask. At first c is 0 everywhere.
+    """
+
+    REACH = 15  # side of the square of c', in pixels of the mask
+    SCALES = (1, 5)  # sides of the squares whose mean colours g sees
+
+    def __init__(self, channels: int, word_channels: int, *, width: int = 32) -> None:
+        super().__init__()
+        self.colours = nn.Sequential(nn.Conv2d(3 * len(self.SCALES), 64, 1), nn.GELU(), nn.Conv2d(64, width, 1))
+        self.words = nn.LayerNorm(word_channels)
+        self.attend = nn.Linear(word_channels, 1)
+        self.value = nn.Linear(word_channels, width + 1)
+        self.query = nn.Sequential(nn.LayerNorm(channels), nn.Linear(channels, width + 1))
+        self.weight = nn.Parameter(torch.tensor([0.5, 0.5, 0.5]))  # a, b, d
+        for layer in (self.value, self.query[1]):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    @classmethod
+    def pooled(cls, image_B3SS: Tensor, size: tuple[int, int]) -> Tensor:
+        """RGB in [0, 1] -> mean colours (B, 3 * len(SCALES), h, w) in [-1, 1], at a mask's size."""
+        small = 2 * F.adaptive_avg_pool2d(image_B3SS, size) - 1
+        return torch.cat([_mean_around(small, side) for side in cls.SCALES], dim=1)
+
+    def forward(
+        self, colours_BKhw: Tensor, words_NLC: Tensor, mask_NL: Tensor, queries_NQC: Tensor, logit_Nhw: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """`colours` from `pooled`, the encoder's words, the final queries and the mask's logit without this term ->
+        the logit with it (N, h, w), and what the presence logit gets (N,). N is a multiple of B."""
+        words = self.words(words_NLC)
+        share = self.attend(words)[..., 0].masked_fill(~mask_NL, float("-inf")).softmax(-1)
+        wanted = torch.einsum("nl,nlc->nc", share, self.value(words)) + self.query(queries_NQC.mean(1))
+        wanted, offset = wanted[:, :-1] * (wanted.shape[-1] - 1) ** -0.5, wanted[:, -1, None, None]
+        shown = self.colours(colours_BKhw)
+        agreement = (
+            torch.einsum("bsd,bdhw->bshw", wanted.unflatten(0, (shown.shape[0], -1)), shown).flatten(0, 1) + offset
+        )
+        p = logit_Nhw.detach().sigmoid()
+        near = _mean_around((p * agreement)[:, None], self.REACH) / _mean_around(p[:, None], self.REACH).clamp_min(1e-4)
+        whole = (p * agreement).sum((1, 2)) / p.sum((1, 2)).clamp_min(1e-4)
+        a, b, d = self.weight
+        return logit_Nhw + a * agreement + b * near[:, 0], d * whole
+
+
+def _mean_around(x_BCHW: Tensor, side: int) -> Tensor:
+    """The mean over a square of `side` pixels around each, of those inside the map."""
+    return x_BCHW if side == 1 else F.avg_pool2d(x_BCHW, side, stride=1, padding=side // 2, count_include_pad=False)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from tqdm import tqdm
 
 from jmceln_core import checkpoint
 from jmceln_core.config import DataConfig, DecisionConfig, ModelConfig, from_dict
-from jmceln_core.data.dataset import Batch, SampleBuilder, StepDataset
+from jmceln_core.data.dataset import Batch, SampleBuilder, StepDataset, enrich
 from jmceln_core.data.grounding import GroundingData
 from jmceln_core.data.readers import read_training
 from jmceln_core.evaluation.metrics import points_inside
@@ -28,18 +29,22 @@ from jmceln_core.model import JMCELN, build_model
 from jmceln_core.model.switch_norm import SwitchNorm
 from jmceln_core.segmenter import RawAnswer, Segmenter, Status, decide, deepest_point
 
+AMBIGUOUS_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 MASK_THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
 ACCEPTED = 0.97  # share of the sentences with a target that must not be called absent
 RIGHT = 0.5  # an answer is right if its IoU reaches this
+PLURALS = 4  # rule-made sentences about several things, of each validation picture
 STATISTICS = 24  # batches of 8 pictures with 5 sentences each, over which the norms' statistics are taken
 
 
 @dataclass(frozen=True)
 class Observation:
-    """One sentence about a validation picture: what the network said, and the truth (None: nothing is meant)."""
+    """One sentence about a validation picture: what the network said, the truth (None: nothing is meant), and whether
+    it means several things."""
 
     raw: RawAnswer
     truth: np.ndarray | None
+    several: bool = False
 
 
 class _Watched(Segmenter):
@@ -87,20 +92,24 @@ def _batches(training: GroundingData, config: DataConfig, model: ModelConfig, co
 
 
 def observe(segmenter: _Watched, data: GroundingData, *, per_picture: int = 12) -> list[Observation]:
-    """The network's raw answers to written sentences: at most `per_picture` with a target, all without."""
+    """The network's raw answers to sentences: of each picture at most `per_picture` with one target, all others."""
     seen = []
     for picture_id, expressions in tqdm(data.by_picture().items(), desc="thresholds", unit="picture"):
         picture = data.pictures[picture_id]
         meant = [e for e in expressions if len(e.targets) == 1]
-        some = meant[:: max(1, len(meant) // per_picture)][:per_picture] + [e for e in expressions if not e.targets]
+        some = meant[:: max(1, len(meant) // per_picture)][:per_picture] + [
+            e for e in expressions if len(e.targets) != 1
+        ]
         if not some:
             continue
         segmenter.set_image(picture.load())
         for expression, raw in zip(some, segmenter.raw([e.text for e in some]), strict=True):
             truth = None
             if expression.targets:
-                truth = picture.instance(expression.targets[0]).mask(picture.height, picture.width)
-            seen.append(Observation(RawAnswer(raw.probability.astype(np.float16), raw.presence, raw.iou), truth))
+                masks = [picture.instance(t).mask(picture.height, picture.width) for t in expression.targets]
+                truth = np.logical_or.reduce(masks)
+            kept = RawAnswer(raw.probability.astype(np.float16), raw.presence, raw.iou)
+            seen.append(Observation(kept, truth, len(expression.targets) > 1))
     return seen
 
 
@@ -109,8 +118,11 @@ def choose(seen: Sequence[Observation], decision: DecisionConfig) -> tuple[Decis
 
     mask: best mIoU. present: the highest that still accepts ACCEPTED of the sentences with a target. confident: the
     score from which an answer is more often right than not (the cut that errs least between right and wrong answers).
+    ambiguous: of the answers that are sure, those to sentences that mean several things shall be AMBIGUOUS and those to
+    others shall not; the best mean of the two shares. All but the last see the sentences that mean one thing or none.
     """
-    meant = [o for o in seen if o.truth is not None]
+    several = [o for o in seen if o.several]
+    meant = [o for o in seen if o.truth is not None and not o.several]
     means = {t: float(np.mean([_iou(o.raw.probability > t, o.truth) for o in meant])) for t in MASK_THRESHOLDS}
     mask = max(means, key=lambda t: means[t])
     present = decision.present
@@ -131,7 +143,11 @@ def choose(seen: Sequence[Observation], decision: DecisionConfig) -> tuple[Decis
     # cutting before position k calls the first k wrong: errors = right ones among them + wrong ones after them
     errors = np.concatenate([[0], np.cumsum(good)]) + (~good).sum() - np.concatenate([[0], np.cumsum(~good)])
     cut = int(errors.argmin())
-    confident = round(float(np.array(scores)[order][min(cut, len(scores) - 1)]), 4)
+    confident = (
+        math.floor(1e4 * float(np.array(scores)[order][min(cut, len(scores) - 1)])) / 1e4
+    )  # down: it belongs to it
+    chosen = replace(chosen, confident=confident)
+    chosen, apart = _choose_ambiguous(meant, several, chosen)
     absent = [o.raw.presence < present for o in seen if o.truth is None and o.raw.presence is not None]
     found = {
         "sentences": len(meant),
@@ -143,8 +159,31 @@ def choose(seen: Sequence[Observation], decision: DecisionConfig) -> tuple[Decis
         "absent rejected": float(np.mean(absent)) if absent else 0.0,
         "confident share": float(np.mean(np.array(scores) >= confident)),
         "confident and right": float(np.mean(np.array(right)[np.array(scores) >= confident])),
+        **apart,
     }
-    return replace(chosen, confident=confident), found
+    return chosen, found
+
+
+def _choose_ambiguous(
+    single: Sequence[Observation], several: Sequence[Observation], decision: DecisionConfig
+) -> tuple[DecisionConfig, dict[str, float]]:
+    """The best `ambiguous`, and the shares of sure answers that it calls AMBIGUOUS; as it is where there are none."""
+
+    def share(observations: Sequence[Observation], ambiguous: float) -> float:
+        thresholds = replace(decision, ambiguous=ambiguous)
+        answers = [
+            decide(o.raw._replace(probability=o.raw.probability.astype(np.float32)), thresholds) for o in observations
+        ]
+        sure = [a.status is Status.AMBIGUOUS for a in answers if a.status in (Status.AMBIGUOUS, Status.FOUND)]
+        return float(np.mean(sure)) if sure else float("nan")
+
+    shares = {t: (share(several, t), share(single, t)) for t in AMBIGUOUS_THRESHOLDS}
+    known = {t: a - b for t, (a, b) in shares.items() if not np.isnan(a - b)}
+    if not known:
+        return decision, {}
+    best = max(known, key=lambda t: known[t])
+    names = ("ambiguous of several", "ambiguous of single")
+    return replace(decision, ambiguous=best), dict(zip(names, shares[best], strict=True))
 
 
 def _iou(guess: np.ndarray, truth: np.ndarray | None) -> float:
@@ -173,7 +212,8 @@ def main() -> None:
     saved.load_into(model)
     if arguments.statistics:
         take_statistics(model, _batches(training, data_config, saved.config, arguments.statistics))
-    decision, found = choose(observe(_Watched(model, saved.config), validation), saved.config.decision)
+    plural = enrich(validation, DataConfig(plurals=PLURALS), seed=0)  # few written sentences mean several things
+    decision, found = choose(observe(_Watched(model, saved.config), plural), saved.config.decision)
     config = replace(saved.config, decision=decision)
     folder = arguments.out.parent
     image, text = f"{config.image_encoder.name}.safetensors", f"{config.text_encoder.name}.safetensors"

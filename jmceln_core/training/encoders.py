@@ -61,7 +61,9 @@ def read_onnx(path: Path) -> dict[str, Tensor]:
             continue
         parts = node.name.split("/")[1:-1]
         # "stages/stages.1" repeats itself; a folded convolution stands in its block's "conv"
-        parts = [part for i, part in enumerate(parts) if not any(p.startswith(part + ".") for p in parts[i + 1 : i + 2])]
+        parts = [
+            part for i, part in enumerate(parts) if not any(p.startswith(part + ".") for p in parts[i + 1 : i + 2])
+        ]
         if node.op_type == "Conv":
             module = ".".join(parts[:-1])
             state[f"{module}.weight"], state[f"{module}.bias"] = weights

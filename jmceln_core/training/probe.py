@@ -48,7 +48,7 @@ from jmceln_core.training.features import TextFeatureCache, fingerprint
 SIDES = {"dinov2_vits14": (336, 448, 504), "tiny_vit_5m": (224, 320, 448)}
 ENCODERS = [f"{name}:{side}" for name, sides in SIDES.items() for side in sides]
 SIZES = ("small", "medium", "large")
-IMAGES, SENTENCES = 16, 8  # of a step, B and S
+IMAGES, SENTENCES = 16, 4  # of a step, B and S
 THREADS = (1, 2)
 
 
@@ -265,7 +265,7 @@ class Matcher(nn.Module):
         self.places = nn.Sequential(nn.Linear(4, channels), nn.GELU(), nn.Linear(channels, channels))
         self.words = nn.Linear(words, channels)
         self.layers = nn.ModuleList(Layer(channels, heads) for _ in range(layers))
-        self.score = nn.Sequential(nn.LayerNorm(channels), nn.Linear(channels, 1))
+        self.score = nn.Sequential(nn.LayerNorm(channels), nn.Linear(channels, 1, bias=False))
 
     def forward(self, seen: Sequence[Things], text: TextFeatures) -> Tensor:
         features_BKF = nn.utils.rnn.pad_sequence([things.features for things in seen], batch_first=True)
@@ -457,7 +457,7 @@ def _parser() -> argparse.ArgumentParser:
         "--encoders", nargs="+", default=ENCODERS, metavar="NAME:SIDE", help="or timm:MODEL@FILE.safetensors:SIDE"
     )
     parser.add_argument("--text", default="minilm_l6", help="text encoder (minilm_l6)")
-    parser.add_argument("--steps", type=int, default=300, help="training steps of a matcher (300)")
+    parser.add_argument("--steps", type=int, default=400, help="training steps of a matcher (400)")
     parser.add_argument("--seeds", type=int, default=3, help="matchers trained on each encoder's features (3)")
     parser.add_argument("--times", type=int, default=20, help="pictures timed; 0 leaves earlier times (20)")
     parser.add_argument("--only-time", action="store_true", help="leave earlier accuracies as they are")
