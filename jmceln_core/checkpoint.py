@@ -74,17 +74,15 @@ class Checkpoint:
     extra: dict[str, Any] = field(default_factory=dict)  # what training noted: step, command, scores ...
     encoders: dict[str, EncoderFile] = field(default_factory=dict)
 
-    def load_into(self, model: nn.Module, *, grown: bool = False) -> None:
-        """Copy the weights into a model built from `config`, or, with `grown`, from one that has more parts than it.
+    def load_into(self, model: nn.Module) -> None:
+        """Copy the weights into a model built from `config`.
 
-        Raises CheckpointError that names the keys missing (of parts that the checkpoint knows), unexpected or of
-        another shape (found and expected); the model is then unchanged.
+        Raises CheckpointError that names the keys missing, unexpected or of another shape (found and expected); the
+        model is then unchanged.
         """
         expected = model.state_dict()
-        parts = {key.partition(".")[0] for key in self.state}
-        new = {key for key in expected if grown and key.partition(".")[0] not in parts}
         problems = [
-            *_named("missing", expected.keys() - self.state.keys() - new),
+            *_named("missing", expected.keys() - self.state.keys()),
             *_named("unexpected", self.state.keys() - expected.keys()),
             *_named(
                 "of another shape",
@@ -100,7 +98,7 @@ class Checkpoint:
                 f"{self.path}: does not fit the model {self.config.name!r}: {'; '.join(problems)}. "
                 "It was written by another version of the code or for another configuration"
             )
-        model.load_state_dict({key: expected[key] for key in new} | self.state)
+        model.load_state_dict(self.state)
 
 
 def save(

@@ -107,7 +107,6 @@ class ModelConfig:
     coarse_residual: bool = False  # the head's logits are added to the last coarse mask's, enlarged
     presence_head: bool = False  # "there is no such thing here", from the mean final query
     iou_head: bool = False  # predicted IoU of the mask, from the mean final query
-    colour_term: bool = False  # the picture's own colours against the sentence, for the mask and for presence
     decision: DecisionConfig = field(default_factory=DecisionConfig)
 
     def __post_init__(self) -> None:
@@ -129,8 +128,6 @@ class ModelConfig:
             raise ConfigError("coarse_residual=true needs deep_supervision=true: it adds to the stages' coarse masks")
         if (self.presence_head or self.iou_head) and not self.cascade:
             raise ConfigError("presence_head and iou_head need cascade=true: they read the final queries")
-        if self.colour_term and not self.cascade:
-            raise ConfigError("colour_term=true needs cascade=true: it reads the final queries")
         if not self.contextual:
             self._check_static_words()
         if not 0 <= self.dense_from < self.stages:
@@ -142,7 +139,7 @@ class ModelConfig:
             raise ConfigError("contextual=false needs cascade=true: it says what the stages read")
         if not self.adaptive:
             raise ConfigError("contextual=false needs adaptive=true: without embeddings there is no Eq. 3 to change")
-        for name in ("presence_head", "iou_head", "colour_term", "words", "query_mixing", "dense_from"):
+        for name in ("presence_head", "iou_head", "words", "query_mixing", "dense_from"):
             if getattr(self, name):
                 raise ConfigError(f"contextual=false leaves {name} nothing to work on; turn it off (it needs queries)")
 
@@ -354,8 +351,7 @@ class TrainConfig:
 
     model: str = "paper"  # preset or YAML file
     model_overrides: tuple[str, ...] = ()  # "field=value" on top of it
-    start_from: str = ""  # checkpoint whose weights a new run starts from; empty: the encoders' own. What it lacks is new
-    learn: tuple[str, ...] = ()  # parts that learn, by the beginnings of their parameters' names; empty: all
+    start_from: str = ""  # checkpoint of the same model whose weights a new run starts from; empty: the encoders' own
     data: DataConfig = field(default_factory=DataConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     loss: LossConfig = field(default_factory=LossConfig)

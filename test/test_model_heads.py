@@ -9,7 +9,7 @@ import torch
 from model_reference import array, random, randomise, unlearned
 from torch.nn import functional as F
 
-from jmceln_core.model.heads import CoarseMask, ColourTerm, MaskHead, QueryHead
+from jmceln_core.model.heads import CoarseMask, MaskHead, QueryHead
 
 
 def double(x: np.ndarray) -> np.ndarray:
@@ -82,48 +82,3 @@ def test_query_head_reads_the_mean_query() -> None:
     np.testing.assert_allclose(array(out), expected, rtol=1e-9)
     out.square().sum().backward()
     assert unlearned(module) == set()
-
-
-def mean_around(x: np.ndarray, side: int) -> np.ndarray:
-    """The mean over the square around each pixel of (h, w), of what lies inside."""
-    out, reach = np.empty_like(x), side // 2
-    for v in range(x.shape[0]):
-        for u in range(x.shape[1]):
-            out[v, u] = x[max(0, v - reach) : v + reach + 1, max(0, u - reach) : u + reach + 1].mean()
-    return out
-
-
-def test_the_colour_term_compares_the_words_with_the_colours_of_the_pixel_of_the_thing_and_of_the_mask() -> None:
-    module = randomise(ColourTerm(6, 5, width=4))
-    picture = random(2, 3, 24, 20, seed=1).sigmoid()
-    words, queries, logits = random(4, 7, 5, seed=2), random(4, 3, 6, seed=3), random(4, 6, 5, seed=4)
-    real = torch.arange(7) < torch.tensor([[7], [3], [1], [5]])
-    out, presence = module(module.pooled(picture, (6, 5)), words, real, queries, logits)
-    first, _, last = module.colours
-    a, b, d = array(module.weight)
-    for n in range(4):
-        small = 2 * array(picture[n // 2]).reshape(3, 6, 4, 5, 4).mean((2, 4)) - 1
-        seen = np.concatenate([np.stack([mean_around(c, side) for c in small]) for side in ColourTerm.SCALES])
-        hidden = F.gelu(torch.from_numpy(reference.conv2d(first, seen[None]))).numpy()
-        shown = reference.conv2d(last, hidden)[0]
-        spoken = reference.norm(module.words, array(words[n, real[n]]))
-        share = np.exp(reference.linear(module.attend, spoken)[:, 0])
-        wanted = (share / share.sum()) @ reference.linear(module.value, spoken)
-        norm, linear = module.query
-        wanted = wanted + reference.linear(linear, reference.norm(norm, array(queries[n]).mean(0)))
-        c = np.einsum("c,chw->hw", wanted[:-1], shown) / np.sqrt(4) + wanted[-1]
-        logit = array(logits[n])
-        p = 1 / (1 + np.exp(-logit))
-        near = mean_around(p * c, ColourTerm.REACH) / mean_around(p, ColourTerm.REACH)
-        np.testing.assert_allclose(array(out[n]), logit + a * c + b * near, rtol=1e-8, atol=1e-9)
-        np.testing.assert_allclose(presence[n].item(), d * (p * c).sum() / p.sum(), rtol=1e-8)
-    (out.square().sum() + presence.square().sum()).backward()
-    assert unlearned(module) == set()
-
-
-def test_a_new_colour_term_changes_nothing() -> None:
-    module, logits = ColourTerm(6, 5).double(), random(2, 6, 5)
-    real = torch.ones(2, 7, dtype=torch.bool)
-    out, presence = module(random(1, 6, 6, 5, seed=1), random(2, 7, 5, seed=2), real, random(2, 3, 6, seed=3), logits)
-    assert torch.equal(out, logits)
-    assert not presence.any()

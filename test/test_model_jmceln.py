@@ -48,7 +48,7 @@ TABLE_2: dict[int, dict[str, bool]] = {
 BEYOND = dict.fromkeys(
     (
         *("positions", "words", "query_mixing", "pan_projection", "fine_skip", "deep_supervision", "mask_prompt"),
-        *("coarse_residual", "presence_head", "iou_head", "colour_term"),
+        *("coarse_residual", "presence_head", "iou_head"),
     ),
     True,
 )
@@ -129,13 +129,6 @@ def one_sentence(model: JMCELN, config: ModelConfig, image: Tensor, text: TextFe
         both = F.interpolate(coarse[-1][:, None], logits.shape[-2:], mode="bilinear", align_corners=False)
         logits = logits + both * torch.tensor([-0.5, 0.5]).double()[:, None, None]
     presence, iou = (head(queries) if head is not None else None for head in (model.presence_head, model.iou_head))
-    if config.colour_term:
-        seen = model.colour.pooled(image, (image.shape[-2] // 4, image.shape[-1] // 4))
-        seen = F.adaptive_avg_pool2d(seen, logits.shape[-2:])
-        before = logits[:, 1] - logits[:, 0]
-        after, agreement = model.colour(seen, text.words, text.mask, queries, before)
-        logits = logits + torch.stack([before - after, after - before], dim=1) / 2
-        presence = None if presence is None else presence + agreement
     return Prediction(logits, coarse, presence, iou, queries)
 
 
@@ -230,7 +223,7 @@ def test_row_7_has_a_projection_of_the_words_for_the_embeddings_and_equation_3()
         {"cascade": False},
         {"adaptive": False},
         {"dense_from": 1},
-        *({name: True} for name in ("presence_head", "iou_head", "colour_term", "words", "query_mixing")),
+        *({name: True} for name in ("presence_head", "iou_head", "words", "query_mixing")),
     ],
     ids=str,
 )
@@ -266,7 +259,7 @@ PRESET_PARTS = {
     "bundled": ROW_PARTS[5]
     | MIXING
     | {"position", "stages.read_words", "stages.read_norm", "to_words", "to_query", "coarse", "prompt"}
-    | {"presence_head", "iou_head", "colour"},
+    | {"presence_head", "iou_head"},
 }
 FROZEN = {"paper": (), "base": (), "bundled": ("image_encoder.net.", "text_encoder.net.")}
 TUNED = re.compile(r"image_encoder\.net\.(blocks\.(8|9|10|11)|norm)\.")  # and these learn all the same
@@ -320,9 +313,6 @@ def test_in_the_bundled_network_the_frozen_parts_alone_do_not_learn() -> None:
         "text_encoder.net": model.text_encoder.trunk_module,
     }
     assert not any(m.training for trunk in trunks.values() for m in trunk.modules())
-    assert model.colour is not None
-    for linear in (model.colour.value, model.colour.query[1]):
-        nn.init.normal_(linear.weight)  # at first zero, and then nothing before it learns
     prediction = model.decode(model.encode_image(images(2, 112).float()), model.encode_text(TEXTS), dense=2)
     assert prediction.logits.shape == (4, 2, 28, 28)
     assert [len(c) for c in prediction.coarse] == [6, 6, 6, 4, 4, 4]
@@ -332,18 +322,6 @@ def test_in_the_bundled_network_the_frozen_parts_alone_do_not_learn() -> None:
     assert len(tuned) == 4 * 14 + 2
     assert unlearned(model) == frozen - tuned
     assert {name for name, p in model.named_parameters() if not p.requires_grad} == frozen - tuned
-
-
-def test_a_part_can_learn_alone_and_the_others_stay_in_eval_mode() -> None:
-    model = randomise(build_model(small(**QUERIES, **BEYOND))).train()
-    model.learn_only(["colour.", "head."])
-    learning = {name.split(".")[0] for name, p in model.named_parameters() if p.requires_grad}
-    assert learning == {"colour", "head"}
-    assert {name for name, m in model.named_children() if m.training} == {"colour", "head"}
-    everything(model.decode(model.encode_image(images(2)), model.encode_text(TEXTS[:4]))).backward()
-    assert {name.split(".")[0] for name in unlearned(model)} >= {"stages", "neck", "queries"}
-    with pytest.raises(ValueError, match=r"'colours'.*parts are .*colour"):
-        model.learn_only(["colours"])
 
 
 def test_of_a_tuned_encoder_the_last_blocks_and_their_norm_learn() -> None:

@@ -12,7 +12,7 @@ import pytest
 import timm
 import torch
 from model_reference import array, random
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from jmceln_core.config import ConfigError, TextEncoderConfig
@@ -150,7 +150,7 @@ def test_what_is_pooled_is_kept_for_the_same_encoder_side_and_pictures(data: Pat
     again, same = pooled("tiny:64", asked)
     assert same == files
     for a, b, choice in zip(first, again, asked, strict=True):
-        assert a.shape == (len(choice.things), 16 + 3 * 32)
+        assert a.shape == (len(choice.things), 96 + 3 * 192)
         assert torch.equal(a, b)
     assert len(pooled("tiny:96", asked)[1]) == 2
     assert len(pooled("tiny:64", asked[:2])[1]) == 3
@@ -285,7 +285,11 @@ def test_the_first_resnets_stride_in_a_blocks_first_convolution(resnet: Path) ->
 
 
 def test_a_file_that_does_not_fit_is_refused(resnet: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"the file lacks .*timm's names"):
+    part = tmp_path / "part.safetensors"
+    save_file({name: x for name, x in load_file(resnet).items() if not name.startswith("layer4.0.conv1")}, part)
+    with pytest.raises(ConfigError, match=r"the file lacks layer4.0.conv1.weight; it needs timm's names"):
+        TimmTrunk("resnet14t", part)
+    with pytest.raises(ConfigError, match="size mismatch"):
         TimmTrunk("tf_efficientnet_lite0", resnet)
     with pytest.raises(ConfigError, match="none"):
         TimmTrunk("resnet14t", tmp_path / "none")

@@ -206,24 +206,6 @@ def test_a_run_starts_from_a_checkpoint(small: TrainConfig, tmp_path: Path) -> N
     assert second.step == 0
 
 
-def test_a_run_of_a_network_with_one_part_more_teaches_that_part_alone(small: TrainConfig, tmp_path: Path) -> None:
-    Trainer(small, tmp_path / "first", device="cpu").run()
-    path = tmp_path / "first" / "last.safetensors"
-    overrides = (*small.model_overrides, "colour_term=true")
-    grown = replace(small, model_overrides=overrides, start_from=str(path), learn=("colour",))
-    Trainer(grown, tmp_path / "second", device="cpu").run()
-    before, after = checkpoint.load(path).state, checkpoint.load(tmp_path / "second" / "last.safetensors").state
-    assert {name.split(".")[0] for name in after.keys() - before.keys()} == {"colour"}
-    assert all(torch.equal(before[name], after[name]) for name in before)
-    assert after["colour.value.weight"].any()
-    with pytest.raises(ConfigError, match="learn: 'nose'"):
-        Trainer(replace(grown, learn=("nose",)), tmp_path / "third", device="cpu")
-    with pytest.raises(ConfigError, match=r"start_from: .*unexpected"):  # what the model lacks is no part to be new
-        Trainer(
-            replace(small, start_from=str(tmp_path / "second" / "last.safetensors")), tmp_path / "fourth", device="cpu"
-        )
-
-
 def test_a_loss_that_is_not_finite_is_skipped_and_counted_and_many_end_the_run(
     small: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

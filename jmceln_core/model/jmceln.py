@@ -6,7 +6,6 @@ the height and width of C3, side the letterboxed square's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal, NamedTuple, cast
 
 import torch
@@ -22,7 +21,7 @@ from jmceln_core.model.encoders import (
     build_text_encoder,
 )
 from jmceln_core.model.encoders.dinov2 import DinoV2ImageEncoder
-from jmceln_core.model.heads import CoarseMask, ColourTerm, MaskHead, QueryHead
+from jmceln_core.model.heads import CoarseMask, MaskHead, QueryHead
 from jmceln_core.model.layers import Norm, repeat, sine_positions
 from jmceln_core.model.lsran import LSRAN
 from jmceln_core.model.neck import Neck
@@ -33,15 +32,13 @@ class ImageFeatures(NamedTuple):
     """The image half: everything that does not depend on the sentence.
 
     With fusion: queries that goes as far as `memory` F_m and `relations` F_mt; with fusion: neck only to `projected`,
-    the image's factors of Eq. 1 and 2 (`Neck.project`). `fine` is the head's skip, `colours` what the colour term
-    looks at.
+    the image's factors of Eq. 1 and 2 (`Neck.project`). `fine` is the head's skip.
     """
 
     projected: tuple[Tensor, Tensor, Tensor] | None
     memory: Tensor | None
     relations: Tensor | None
     fine: Tensor | None
-    colours: Tensor | None = None
 
     @property
     def batch(self) -> int:
@@ -96,7 +93,6 @@ class JMCELN(nn.Module):
         coarse_residual: bool = False,
         presence_head: bool = False,
         iou_head: bool = False,
-        colour_term: bool = False,
         freeze_image: bool = False,
         freeze_text: bool = False,
         tuned_blocks: int = 0,
@@ -137,7 +133,6 @@ class JMCELN(nn.Module):
         self.head = MaskHead(channels, head_channels, fine_channels=c2 if fine_skip else None, norm=norm)
         self.presence_head = QueryHead(channels) if presence_head else None
         self.iou_head = QueryHead(channels) if iou_head else None
-        self.colour = ColourTerm(channels, text_encoder.channels) if colour_term else None
         self.frozen = [e.trunk_module for e, f in ((image_encoder, freeze_image), (text_encoder, freeze_text)) if f]
         for module in self.frozen:
             module.requires_grad_(False)
@@ -153,21 +148,6 @@ class JMCELN(nn.Module):
             module.eval()
         return self
 
-    def learn_only(self, prefixes: Sequence[str]) -> None:
-        """Freeze every parameter whose name starts with none of these; parts that then learn nothing stay in eval mode.
-
-        Raises ValueError for a prefix that no parameter has.
-        """
-        names = [name for name, _ in self.named_parameters()]
-        if unknown := [p for p in prefixes if not any(name.startswith(p) for name in names)]:
-            raise ValueError(
-                f"{unknown[0]!r}: no parameter's name starts so; parts are {', '.join(dict(self.named_children()))}"
-            )
-        for name, parameter in self.named_parameters():
-            parameter.requires_grad_(parameter.requires_grad and name.startswith(tuple(prefixes)))
-        self.frozen = [m for m in self.children() if not any(p.requires_grad for p in m.parameters())]
-        self.train(self.training)
-
     @property
     def device(self) -> torch.device:
         """Where the parameters are."""
@@ -180,14 +160,11 @@ class JMCELN(nn.Module):
         """
         levels = self.image_encoder.levels(image_B3SS, self.image_encoder.trunk(image_B3SS) if trunk is None else trunk)
         fine = levels.c2 if self.head.fine is not None else None
-        colours = None
-        if self.colour is not None:
-            colours = self.colour.pooled(image_B3SS, (image_B3SS.shape[-2] // 4, image_B3SS.shape[-1] // 4))
         projected = self.neck.project(levels.c3, levels.c4, levels.c5)
         if self.fusion == "neck":
-            return ImageFeatures(projected, None, None, fine, colours)
+            return ImageFeatures(projected, None, None, fine)
         memory, relations = self._relate(self.neck.fuse(projected))
-        return ImageFeatures(None, memory, relations, fine, colours)
+        return ImageFeatures(None, memory, relations, fine)
 
     def encode_text(self, texts: list[str]) -> TextFeatures:
         """Word and sentence features of N sentences."""
@@ -247,16 +224,13 @@ class JMCELN(nn.Module):
             return x.unflatten(0, (image.batch, -1))[:, :dense].flatten(0, 1)
 
         coarse: list[Tensor] = []
-        spoken = text.words
-        words = spoken if self.to_words is None else self.to_words(spoken)
+        words = text.words if self.to_words is None else self.to_words(text.words)
         mask, keys, initial = text.mask, tokens(memory), tokens(current)
         pixels: Tensor | None = None  # of the F_mt at hand
         for i, stage in enumerate(cast(list[Stage], self.stages)):
             if i == self.dense_from:
                 queries = None if queries is None else first(queries)
-                words, spoken, mask, keys, initial, current = (
-                    first(x) for x in (words, spoken, mask, keys, initial, current)
-                )
+                words, mask, keys, initial, current = (first(x) for x in (words, mask, keys, initial, current))
                 pixels = None if pixels is None else first(pixels)
             if queries is not None:
                 values = tokens(current) if self.adaptive else initial
@@ -279,21 +253,10 @@ class JMCELN(nn.Module):
             # the head corrects the last stage's coarse mask: half of it against the background, half for the target
             up = F.interpolate(coarse[-1][:, None], logits.shape[-2:], mode="bilinear", align_corners=False) / 2
             logits = logits + torch.cat([-up, up], dim=1)
-        presence = self.presence_head(queries) if self.presence_head is not None and queries is not None else None
-        if self.colour is not None:
-            assert image.colours is not None
-            assert queries is not None  # ModelConfig
-            size = logits.shape[-2:]
-            seen = image.colours if image.colours.shape[-2:] == size else F.adaptive_avg_pool2d(image.colours, size)
-            before = logits[:, 1] - logits[:, 0]
-            after, agreement = self.colour(seen, spoken, mask, queries, before)
-            change = (after - before)[:, None] / 2
-            logits = logits + torch.cat([-change, change], dim=1)
-            presence = None if presence is None else presence + agreement
         return Prediction(
             logits,
             coarse,
-            presence,
+            self.presence_head(queries) if self.presence_head is not None and queries is not None else None,
             self.iou_head(queries) if self.iou_head is not None and queries is not None else None,
             queries,
         )
@@ -354,7 +317,6 @@ _SAME = (
     "coarse_residual",
     "presence_head",
     "iou_head",
-    "colour_term",
 )
 
 

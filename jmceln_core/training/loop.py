@@ -95,14 +95,9 @@ class Trainer:
         self.model: JMCELN = build_model(self.model_config, pretrained=not config.start_from)
         if config.start_from:
             try:
-                checkpoint.load(config.start_from).load_into(self.model, grown=True)
+                checkpoint.load(config.start_from).load_into(self.model)
             except CheckpointError as error:
                 raise ConfigError(f"start_from: {error}") from None
-        if config.learn:
-            try:
-                self.model.learn_only(config.learn)
-            except ValueError as error:
-                raise ConfigError(f"learn: {error}") from None
         self._prepare_data()
         if not (config.loss.coarse or config.loss.contrast or self._coarse_is_read()):
             cast(CoarseMask, self.model.coarse).requires_grad_(False)  # no loss depends on it
