@@ -253,16 +253,18 @@ def test_row_7_goes_through_a_checkpoint_and_one_without_the_field_has_contextua
 
 
 MIXING = {f"stages.{name}" for name in ("mix", "mix_norm", "feedforward", "update_norm")}
-PRESET_PARTS = {
-    "paper": ROW_PARTS[5],
-    "base": ROW_PARTS[5],
-    "bundled": ROW_PARTS[5]
+COMPACT = (
+    ROW_PARTS[5]
     | MIXING
     | {"position", "stages.read_words", "stages.read_norm", "to_words", "to_query", "coarse", "prompt"}
-    | {"presence_head", "iou_head"},
-}
-FROZEN = {"paper": (), "base": (), "bundled": ("image_encoder.net.", "text_encoder.net.")}
-TUNED = re.compile(r"image_encoder\.net\.(blocks\.(8|9|10|11)|norm)\.")  # and these learn all the same
+    | {"presence_head", "iou_head"}
+)
+# all that TinyViT gives is its own; nothing of its encoder learns
+PRESET_PARTS = {"paper": ROW_PARTS[5], "base": ROW_PARTS[5], "bundled": COMPACT, "nano": COMPACT}
+SIZES = {"paper": (20, 6), "base": (20, 6), "bundled": (20, 6), "nano": (12, 4)}  # queries, stages
+ENCODERS = ("image_encoder.net.", "text_encoder.net.")
+FROZEN = {"paper": (), "base": (), "bundled": ENCODERS, "nano": ENCODERS}
+TUNED = re.compile(r"image_encoder\.net\.(blocks\.(8|9|10|11)|norm)\.")  # and these learn all the same, of `bundled`
 
 
 @pytest.mark.parametrize("preset", PRESET_PARTS)
@@ -272,14 +274,16 @@ def test_parameters_of_each_preset(preset: str) -> None:
         model = build_model(config)
     assert groups(model) == PRESET_PARTS[preset]
     assert model.queries is not None
-    assert model.queries.shape == (20, config.channels)
-    assert len(model.stages) == 6
+    queries, stages = SIZES[preset]
+    assert model.queries.shape == (queries, config.channels)
+    assert len(model.stages) == stages
     for name, parameter in model.named_parameters():
-        frozen = name.startswith(FROZEN[preset] or "-") and not TUNED.match(name)
+        tuned = preset == "bundled" and TUNED.match(name)
+        frozen = name.startswith(FROZEN[preset] or "-") and not tuned
         assert parameter.requires_grad != frozen, name
     # the two halves of a stage: with dense_from only the last ones have the second
     dense = [stage.refresh is not None for stage in model.stages]
-    assert dense == [i >= config.dense_from for i in range(6)]
+    assert dense == [i >= config.dense_from for i in range(stages)]
 
 
 def everything(prediction: Prediction) -> Tensor:

@@ -20,6 +20,7 @@ import jmceln_core
 from jmceln_core import checkpoint, segmenter
 from jmceln_core.checkpoint import CheckpointError
 from jmceln_core.config import DecisionConfig, ImageEncoderConfig, ModelConfig, TextEncoderConfig
+from jmceln_core.data import table_scene
 from jmceln_core.geometry import Letterbox
 from jmceln_core.model import TextFeatures, build_model
 from jmceln_core.segmenter import (
@@ -714,3 +715,22 @@ def test_presence_is_in_the_answer():
     assert answer(squares((3, 5)), presence=0.6).presence == 0.6
     assert answer(squares((3, 5)), presence=0.4).presence == 0.4
     assert answer(squares((3, 5))).presence is None
+
+
+@pytest.mark.parametrize(("name", "limit"), [("bundled", 95e6), ("nano", 25e6)])
+def test_a_bundled_model_and_all_that_it_needs_is_small_enough_for_its_purpose(name: str, limit: float) -> None:
+    saved = checkpoint.load(name)
+    files = {saved.path, *(saved.path.parent / e.file for e in saved.encoders.values())}
+    assert len(files) == 3
+    files.add(saved.path.parent / "minilm_l6.tokenizer.json")
+    assert sum(file.stat().st_size for file in files) <= limit
+
+
+@pytest.mark.parametrize("name", ["bundled", "nano"])
+def test_a_bundled_model_finds_the_mug_on_the_demos_table(name: str) -> None:
+    rgb, owner = table_scene.render()
+    segmenter = Segmenter.load(name, device="cpu")
+    segmenter.set_image(rgb)
+    answer = segmenter.segment("the mug on the left")
+    assert answer.status in (Status.FOUND, Status.LOW_CONFIDENCE)
+    assert owner[round(answer.anchor[1]), round(answer.anchor[0])] == 0  # the first of table_scene.TABLE
