@@ -62,12 +62,14 @@ class TextEncoderConfig:
 
 @dataclass(frozen=True)
 class DecisionConfig:
-    """Thresholds that turn a prediction into an answer (Segmenter); chosen on training pictures, not on a test set."""
+    """What turns a prediction into an answer (Segmenter); chosen on training pictures, not on a test set."""
 
     mask: float = 0.5  # a pixel belongs to the mask where its probability is above this
     present: float = 0.5  # presence probability below this: NOT_PRESENT (only with a presence head)
     confident: float = 0.5  # score below this: LOW_CONFIDENCE
     ambiguous: float = 0.5  # second-largest blob / largest blob (area) above this, both confident: AMBIGUOUS
+    slope: float = 1.0  # calibration of the score: its logit times this ...
+    offset: float = 0.0  # ... plus this is the logit of the share of such answers that are right (IoU of 0.5 or more)
 
 
 @dataclass(frozen=True)

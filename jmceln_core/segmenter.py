@@ -96,7 +96,7 @@ class Segmenter:
         self.precision = _precision(precision, self.device)
         self.config = config
         self.decision = config.decision
-        self._model = model.to(self.device, memory_format=torch.channels_last).eval()  # quicker on CPUs as well
+        self._model = model.to(self.device).eval()
         self._texts: OrderedDict[str, TextFeatures] = OrderedDict()
         self._picture: tuple[Letterbox, ImageFeatures] | None = None
         # By sentence, the final queries of the answers that `follow`: about this picture, and about the one before.
@@ -122,6 +122,7 @@ class Segmenter:
         saved = checkpoint.load(name_or_path)
         model = build_model(saved.config)
         saved.load_into(model)
+        model.to(memory_format=torch.channels_last)  # convolutions are quicker, on the CPU as well
         return cls(model, saved.config, device=device, precision=precision)
 
     @classmethod
@@ -273,12 +274,13 @@ def decide(raw: RawAnswer, decision: DecisionConfig, *, probability: bool = Fals
     """Thresholds: from the network's numbers to an answer (`seconds` is 0).
 
     The mask is where the probability is above `decision.mask`. The score is the mean probability inside it, or with a
-    presence or IoU head the geometric mean of that and the heads' probabilities; 0 for an empty mask. In this order:
+    presence or IoU head the geometric mean of that and the heads' probabilities, calibrated: its logit times
+    `decision.slope` plus `decision.offset` (Platt scaling); 0 for an empty mask. In this order:
 
     - NOT_PRESENT if the mask is empty or the presence below `decision.present` (the score stays: it says how nearly);
     - LOW_CONFIDENCE if the score is below `decision.confident`;
     - AMBIGUOUS if the mask's second-largest blob (8-connected) has more than `decision.ambiguous` of the largest one's
-      area and the mean probability inside each of the two is at least `decision.confident`;
+      area and the score that each of the two would have alone is at least `decision.confident`;
     - FOUND otherwise.
     """
     mask = raw.probability > decision.mask
@@ -290,13 +292,12 @@ def decide(raw: RawAnswer, decision: DecisionConfig, *, probability: bool = Fals
     if w == 0:
         return nothing
     inside, values = pixels[y : y + h, x : x + w], raw.probability[y : y + h, x : x + w]
-    factors = [cv2.mean(values, inside)[0], *(head for head in (raw.presence, raw.iou) if head is not None)]
-    score = min(1.0, math.prod(factors) ** (1 / len(factors)))
+    score = _score(cv2.mean(values, inside)[0], raw, decision)
     if raw.presence is not None and raw.presence < decision.present:
         return replace(nothing, score=score)
     if score < decision.confident:
         status = Status.LOW_CONFIDENCE
-    elif _ambiguous(inside, values, decision):
+    elif _ambiguous(inside, values, raw, decision):
         status = Status.AMBIGUOUS
     else:
         status = Status.FOUND
@@ -320,10 +321,10 @@ def with_mask(answer: Segmentation, mask: np.ndarray, probability: np.ndarray | 
 def surest_point(probability: np.ndarray, mask: np.ndarray) -> tuple[float, float] | None:
     """(u, v) of the deepest pixel of the surest part of a (H, W) bool mask; None for an empty one.
 
-    The surest part is the connected one around the mask's highest (H, W) float32 probability in which it is at least
-    _SURE of that, all after smoothing with a Gaussian of _SMOOTHING times the square root of the picture's area. In a
-    mask that is equally sure everywhere this is about its deepest point; where the mask has taken in more than the
-    thing, it stays on the thing.
+    The surest part is the connected one around the mask's highest (H, W) float32 probability (all of them, if several
+    are as high) in which it is at least _SURE of that, all after smoothing with a Gaussian of _SMOOTHING times the
+    square root of the picture's area. In a mask that is equally sure everywhere this is about its deepest point; where
+    the mask has taken in more than the thing, it stays on the thing.
     """
     x, y, w, h = cv2.boundingRect(np.ascontiguousarray(mask, bool).view(np.uint8))
     if w == 0:
@@ -333,10 +334,12 @@ def surest_point(probability: np.ndarray, mask: np.ndarray) -> tuple[float, floa
     top, left = max(0, y - reach), max(0, x - reach)
     part = np.s_[top : y + h + reach, left : x + w + reach]
     smooth = np.where(mask[part], cv2.GaussianBlur(probability[part], (0, 0), sigma), 0)
-    row, column = np.unravel_index(smooth.argmax(), smooth.shape)
-    sure = (smooth >= _SURE * smooth[row, column]) & mask[part]
+    peak = smooth.max()
+    sure = (smooth >= _SURE * peak) & mask[part]
     _, labels = cv2.connectedComponents(sure.view(np.uint8), connectivity=8)
-    point = deepest_point(labels == labels[row, column])
+    point = deepest_point(
+        np.isin(labels, labels[(smooth >= (1 - 1e-5) * peak) & sure])
+    )  # several parts, if equally sure
     return None if point is None else (point[0] + left, point[1] + top)
 
 
@@ -398,7 +401,16 @@ def check_picture(rgb: np.ndarray) -> None:
         raise ValueError(f"the picture has {pixels} pixels, more than {MAX_PIXELS}: shrink it with cv2.resize")
 
 
-def _ambiguous(pixels: np.ndarray, probability: np.ndarray, decision: DecisionConfig) -> bool:
+def _score(inside: float, raw: RawAnswer, decision: DecisionConfig) -> float:
+    """The score of a mask with that mean probability inside."""
+    factors = [inside, *(head for head in (raw.presence, raw.iou) if head is not None)]
+    score = min(1.0, math.prod(factors) ** (1 / len(factors)))
+    if (decision.slope, decision.offset) == (1, 0) or not 0 < score < 1:
+        return score
+    return 1 / (1 + math.exp(-decision.slope * math.log(score / (1 - score)) - decision.offset))
+
+
+def _ambiguous(pixels: np.ndarray, probability: np.ndarray, raw: RawAnswer, decision: DecisionConfig) -> bool:
     """Whether two separate blobs could each be the thing meant; (h, w) uint8 mask and its float32 probabilities."""
     _, labels, stats, _ = cv2.connectedComponentsWithStats(pixels, connectivity=8)
     areas = stats[1:, cv2.CC_STAT_AREA]  # 0 is the background
@@ -407,7 +419,8 @@ def _ambiguous(pixels: np.ndarray, probability: np.ndarray, decision: DecisionCo
     second, largest = np.argsort(areas, kind="stable")[-2:]
     if areas[second] <= decision.ambiguous * areas[largest]:
         return False
-    return all(probability[labels == blob + 1].mean() >= decision.confident for blob in (second, largest))
+    means = (float(probability[labels == blob + 1].mean()) for blob in (second, largest))
+    return all(_score(mean, raw, decision) >= decision.confident for mean in means)
 
 
 def _device(device: str | torch.device | None) -> torch.device:

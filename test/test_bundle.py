@@ -14,8 +14,8 @@ from jmceln_core.data.dataset import SampleBuilder, StepDataset
 from jmceln_core.data.grounding import read_coco
 from jmceln_core.model import build_model
 from jmceln_core.model.switch_norm import SwitchNorm
-from jmceln_core.segmenter import RawAnswer
-from jmceln_core.training.bundle import ACCEPTED, Observation, choose, take_statistics
+from jmceln_core.segmenter import RawAnswer, decide
+from jmceln_core.training.bundle import ACCEPTED, Observation, calibrate, choose, take_statistics
 
 TRUTH = np.zeros((20, 20), bool)
 TRUTH[5:15, 5:15] = True
@@ -55,7 +55,8 @@ def test_confident_separates_right_answers_from_wrong_ones() -> None:
     wrong = [seen(p, 0.0, None, right=False) for p in np.linspace(0.61, 0.70, 20)]
     good = [seen(p, 0.0, None) for p in np.linspace(0.75, 0.95, 20)]
     decision, found = choose(wrong + good, DecisionConfig())
-    assert 0.70 < decision.confident <= 0.7501
+    scores = [decide(o.raw, decision).score for o in wrong + good]
+    assert max(scores[:20]) < decision.confident <= min(scores[20:])
     assert found["confident share"] == 0.5
     assert found["confident and right"] == 1.0
 
@@ -75,6 +76,31 @@ def test_ambiguous_tells_sentences_about_several_things_from_others() -> None:
     assert (found["ambiguous of several"], found["ambiguous of single"]) == (1.0, 0.0)
     assert found["sentences"] == 4
     assert choose(one, DecisionConfig())[0].ambiguous == DecisionConfig().ambiguous  # no such sentences: left alone
+
+
+def test_calibration_finds_the_curve_that_the_answers_follow() -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.uniform(0.3, 0.99, 20_000)
+    chance = 1 / (1 + np.exp(-2.0 * np.log(scores / (1 - scores)) + 3.0))
+    slope, offset = calibrate(scores.tolist(), (rng.random(len(scores)) < chance).tolist())
+    assert slope == pytest.approx(2.0, abs=0.1)
+    assert offset == pytest.approx(-3.0, abs=0.15)
+
+
+@pytest.mark.parametrize(
+    "answers", [[(0.9, True), (0.5, True)], [(0.9, False)], [(s, s < 0.5) for s in np.linspace(0.1, 0.9, 50)]]
+)
+def test_calibration_leaves_the_score_where_one_cannot_tell(answers) -> None:
+    assert calibrate(*zip(*answers, strict=True)) == (1.0, 0.0)
+
+
+def test_the_chosen_decision_is_calibrated_with_answers_to_what_is_not_there_as_wrong_ones() -> None:
+    right = [seen(p, 0.0, 0.9) for p in np.linspace(0.6, 0.95, 30)]
+    absent = [Observation(o.raw, None) for o in right]  # half of the answers are wrong, whatever the score
+    decision, _ = choose(right + absent, DecisionConfig())
+    scores = [decide(o.raw, decision).score for o in right]
+    assert np.mean(scores) == pytest.approx(0.5, abs=0.02)
+    assert np.ptp(scores) < 0.1
 
 
 def test_statistics_are_the_mean_over_the_batches(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from jmceln_core.data.readers import read_training
 from jmceln_core.evaluation.metrics import points_inside
 from jmceln_core.model import JMCELN, build_model
 from jmceln_core.model.switch_norm import SwitchNorm
-from jmceln_core.segmenter import RawAnswer, Segmenter, Status, decide, deepest_point
+from jmceln_core.segmenter import RawAnswer, Segmentation, Segmenter, Status, decide, deepest_point
 
 AMBIGUOUS_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 MASK_THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
@@ -116,8 +116,10 @@ def observe(segmenter: _Watched, data: GroundingData, *, per_picture: int = 12) 
 def choose(seen: Sequence[Observation], decision: DecisionConfig) -> tuple[DecisionConfig, dict[str, float]]:
     """Thresholds and what they give on these observations.
 
-    mask: best mIoU. present: the highest that still accepts ACCEPTED of the sentences with a target. confident: the
-    score from which an answer is more often right than not (the cut that errs least between right and wrong answers).
+    mask: best mIoU. present: the highest that still accepts ACCEPTED of the sentences with a target. slope, offset: the
+    score becomes the share of answers that are right (`calibrate`), those to sentences that mean nothing included.
+    confident: the score from which an answer is more often right than not (the cut that errs least between right and
+    wrong answers).
     ambiguous: of the answers that are sure, those to sentences that mean several things shall be AMBIGUOUS and those to
     others shall not; the best mean of the two shares. All but the last see the sentences that mean one thing or none.
     """
@@ -129,11 +131,19 @@ def choose(seen: Sequence[Observation], decision: DecisionConfig) -> tuple[Decis
     presences = [o.raw.presence for o in meant if o.raw.presence is not None]
     if presences:
         present = float(np.quantile(presences, 1 - ACCEPTED, method="lower"))
-    chosen = replace(decision, mask=mask, present=round(present, 4), confident=0.0)
+    chosen = replace(decision, mask=mask, present=round(present, 4), confident=0.0, slope=1.0, offset=0.0)
+    nothing = [_decided(o, chosen) for o in seen if o.truth is None]
+    known = [(a.score, False) for a in nothing if a.status is not Status.NOT_PRESENT]
+    for o in meant:
+        answer = _decided(o, chosen)
+        if answer.status is not Status.NOT_PRESENT:
+            known.append((answer.score, _iou(answer.mask, o.truth) >= RIGHT))
+    slope, offset = calibrate(*zip(*known, strict=True)) if known else (1.0, 0.0)
+    chosen = replace(chosen, slope=round(slope, 4), offset=round(offset, 4))
     scores, right, hits = [], [], np.zeros(2)
     for o in meant:
         assert o.truth is not None
-        answer = decide(o.raw._replace(probability=o.raw.probability.astype(np.float32)), chosen)
+        answer = _decided(o, chosen)
         if answer.status is not Status.NOT_PRESENT:
             scores.append(answer.score)
             right.append(_iou(answer.mask, o.truth) >= RIGHT)
@@ -171,9 +181,7 @@ def _choose_ambiguous(
 
     def share(observations: Sequence[Observation], ambiguous: float) -> float:
         thresholds = replace(decision, ambiguous=ambiguous)
-        answers = [
-            decide(o.raw._replace(probability=o.raw.probability.astype(np.float32)), thresholds) for o in observations
-        ]
+        answers = [_decided(o, thresholds) for o in observations]
         sure = [a.status is Status.AMBIGUOUS for a in answers if a.status in (Status.AMBIGUOUS, Status.FOUND)]
         return float(np.mean(sure)) if sure else float("nan")
 
@@ -184,6 +192,34 @@ def _choose_ambiguous(
     best = max(known, key=lambda t: known[t])
     names = ("ambiguous of several", "ambiguous of single")
     return replace(decision, ambiguous=best), dict(zip(names, shares[best], strict=True))
+
+
+def calibrate(scores: Sequence[float], right: Sequence[bool]) -> tuple[float, float]:
+    """Slope and offset of Platt scaling (1999): the logistic regression of right answers on the logit of the score.
+
+    By Newton's method, with a small ridge towards (1, 0), which is what comes back where one cannot tell: all answers
+    right or all wrong, or a score that says the opposite.
+    """
+    truth = np.array(right, float)
+    if truth.min() == truth.max():
+        return 1.0, 0.0
+    clipped = np.clip(np.array(scores, float), 1e-6, 1 - 1e-6)
+    design = np.stack([np.log(clipped / (1 - clipped)), np.ones(len(clipped))], 1)
+    start = np.array([1.0, 0.0])
+    weights, ridge = start, 1e-2 * np.eye(2)
+    for _ in range(50):
+        p = 1 / (1 + np.exp(-design @ weights))
+        gradient = design.T @ (p - truth) + ridge @ (weights - start)
+        step = np.linalg.solve((design * (p * (1 - p))[:, None]).T @ design + ridge, gradient)
+        weights = weights - step
+        if np.abs(step).max() < 1e-8:
+            break
+    return (float(weights[0]), float(weights[1])) if weights[0] > 0 else (1.0, 0.0)
+
+
+def _decided(observation: Observation, decision: DecisionConfig) -> Segmentation:
+    raw = observation.raw
+    return decide(raw._replace(probability=raw.probability.astype(np.float32)), decision)
 
 
 def _iou(guess: np.ndarray, truth: np.ndarray | None) -> float:
