@@ -383,8 +383,8 @@ def accuracy(
     *,
     steps: int,
     seeds: int,
-) -> dict[str, dict[str, Any]]:
-    """Each encoder's metrics as plain containers, each with its 95 % bootstrap interval by picture.
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each encoder and its metrics as plain containers, each with its 95 % bootstrap interval by picture.
 
     `minus the first` is the paired difference of the shares of right answers. What is pooled is kept in `folder`.
     Raises DataError or ConfigError.
@@ -395,18 +395,20 @@ def accuracy(
     texts.fill(t for choice in asked for t in choice.texts)
     pictures = np.repeat(np.arange(len(validation)), [len(choice.texts) for choice in validation])
     sizes = sizes_of(validation)
-    found: dict[str, dict[str, Any]] = {}
     first: dict[str, Ratio] = {}
     for spec in specs:
         answers = answer(pooled(spec, asked, folder), training, validation, texts, steps=steps, seeds=seeds)
         ratios = answers.ratios(sizes)
         first = first or ratios
         _, _, value, low, high, _ = differences(first, ratios, pictures)["right"]
-        found[str(spec)] = report.bootstrapped(ratios, pictures) | {
-            "minus the first": report.without_nan({"value": value, "low": low, "high": high}),
-            "seeds": answers.seeds,
-        }
-    return found
+        yield (
+            str(spec),
+            report.bootstrapped(ratios, pictures)
+            | {
+                "minus the first": report.without_nan({"value": value, "low": low, "high": high}),
+                "seeds": answers.seeds,
+            },
+        )
 
 
 def times(specs: Sequence[Spec], count: int) -> dict[str, dict[str, float]]:
@@ -445,6 +447,12 @@ def markdown(found: dict[str, Any]) -> str:
     return "\n".join([*lines, "", *sections.table("encoder, side", heads, cells), ""])
 
 
+def write(found: dict[str, Any], folder: Path) -> None:
+    """probe.json and table.md."""
+    report.write_text(folder / "probe.json", json.dumps(found, indent=1, allow_nan=False) + "\n")
+    report.write_text(folder / "table.md", markdown(found))
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m jmceln_core.training.probe", description="measure image encoders by what their features know"
@@ -468,11 +476,11 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit status."""
     args = _parser().parse_args(arguments)
-    path = args.output / "probe.json"
     try:
         specs = [Spec.parse(text) for text in args.encoders]
         args.output.mkdir(parents=True, exist_ok=True)
-        found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+        earlier = args.output / "probe.json"
+        found: dict[str, Any] = json.loads(earlier.read_text()) if earlier.is_file() else {}
         if args.times:
             about: dict[str, Any] = {"count": args.times, "load": os.getloadavg()[0], "machine": machine.describe()}
             found["time"] = about | {"encoders": times(specs, args.times)}
@@ -485,15 +493,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             about = {"sources": args.sources, "text": args.text, "train": len(training), **options}
             about |= {"sentences": len(guesses), "pictures": len(validation), "chance": statistics.mean(guesses)}
             text = TextEncoderConfig(name=args.text)
-            rows = accuracy(specs, training, validation, text, args.output, **options)
+            rows: dict[str, Any] = {}
             found["accuracy"] = about | {"encoders": rows}
-        table = markdown(found)
-        report.write_text(path, json.dumps(found, indent=1, allow_nan=False) + "\n")
-        report.write_text(args.output / "table.md", table)
+            for name, row in accuracy(specs, training, validation, text, args.output, **options):
+                rows[name] = row
+                write(found, args.output)  # what there is, should the rest take too long
+        write(found, args.output)
     except (ConfigError, DataError, OSError, ValueError) as error:
         print(f"probe: {error}", file=sys.stderr)
         return 2
-    print(table)
+    print(markdown(found))
     return 0
 
 
