@@ -255,6 +255,15 @@ def said(picture, rgb, seed=0, limit=100):
     return describe(Scene(picture, rgb), np.random.default_rng(seed), limit=limit, commands=0.1)
 
 
+SECOND_TO_A_SPECK = (
+    (9, 14, 8, 10),
+    (1, 14, 8, 8),
+    (0, 33, 8, 19),
+    (0, 14, 8, 8),
+    (0, 14, 8, 19),
+)  # the second is hidden
+
+
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(pictures(), st.integers(0, 10))
 @example([("backpack", "black", 0, 96, 8, 10, False), ("backpack", "black", 0, 14, 8, 8, False)], 0)  # one is a speck
@@ -267,6 +276,7 @@ def test_every_sentence_is_true_of_its_target_alone(shapes, seed):
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(pictures())
+@example([("backpack", "black", *box, False) for box in SECOND_TO_A_SPECK])
 def test_mirrored_sentences_are_true_of_the_mirrored_picture(shapes):
     picture, rgb = drawn(shapes)
     flipped = tuple(

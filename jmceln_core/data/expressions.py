@@ -498,7 +498,9 @@ def _sizes(t: Thing, others: Sequence[Thing]) -> Iterator[tuple[str, float]]:
     if not two and len(larger) + len(smaller) == len(others):
         if len(larger) == 1:
             yield "second biggest", 1.5
-        if len(smaller) == 1 and len(others) > 2 and _whole(t):
+        if (
+            len(smaller) == 1 and len(others) > 2 and _whole(t) and smaller[0].area >= SMALLEST_SHARE
+        ):  # a speck is no first
             yield "second smallest", 0.7
 
 
