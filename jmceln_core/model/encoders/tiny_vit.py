@@ -48,7 +48,8 @@ class TinyViTImageEncoder(nn.Module):
 def fold_norms(module: nn.Module) -> None:
     """Replace every convolution with a batch norm behind it (timm's ConvNorm) by the one convolution that does both."""
     for name, child in module.named_children():
-        if hasattr(child, "fuse"):
-            setattr(module, name, child.fuse())
+        fuse: Any = getattr(child, "fuse", None)
+        if fuse is not None:
+            setattr(module, name, fuse())
         else:
             fold_norms(child)
