@@ -133,29 +133,26 @@ def choose(seen: Sequence[Observation], decision: DecisionConfig) -> tuple[Decis
         present = float(np.quantile(presences, 1 - ACCEPTED, method="lower"))
     chosen = replace(decision, mask=mask, present=round(present, 4), confident=0.0, slope=1.0, offset=0.0)
     nothing = [_decided(o, chosen) for o in seen if o.truth is None]
-    known = [(a.score, False) for a in nothing if a.status is not Status.NOT_PRESENT]
-    for o in meant:
-        answer = _decided(o, chosen)
-        if answer.status is not Status.NOT_PRESENT:
-            known.append((answer.score, _iou(answer.mask, o.truth) >= RIGHT))
-    slope, offset = calibrate(*zip(*known, strict=True)) if known else (1.0, 0.0)
-    chosen = replace(chosen, slope=round(slope, 4), offset=round(offset, 4))
-    scores, right, hits = [], [], np.zeros(2)
+    wrong = [answer.score for answer in nothing if answer.status is not Status.NOT_PRESENT]
+    answered, raw_scores, right, hits = [], [], [], np.zeros(2)
     for o in meant:
         assert o.truth is not None
         answer = _decided(o, chosen)
         if answer.status is not Status.NOT_PRESENT:
-            scores.append(answer.score)
+            answered.append(o)
+            raw_scores.append(answer.score)
             right.append(_iou(answer.mask, o.truth) >= RIGHT)
             hits += [points_inside(point, o.truth) for point in (answer.anchor, deepest_point(answer.mask))]
+    slope, offset = calibrate([*wrong, *raw_scores], [*[False] * len(wrong), *right])
+    chosen = replace(chosen, slope=round(slope, 4), offset=round(offset, 4))
+    scores = [_decided(o, chosen).score for o in answered]
     order = np.argsort(scores)
     good = np.array(right, bool)[order]
     # cutting before position k calls the first k wrong: errors = right ones among them + wrong ones after them
     errors = np.concatenate([[0], np.cumsum(good)]) + (~good).sum() - np.concatenate([[0], np.cumsum(~good)])
     cut = int(errors.argmin())
-    confident = (
-        math.floor(1e4 * float(np.array(scores)[order][min(cut, len(scores) - 1)])) / 1e4
-    )  # down: it belongs to it
+    lowest = float(np.array(scores)[order][min(cut, len(scores) - 1)])
+    confident = math.floor(1e4 * lowest) / 1e4  # rounded down, so that it is no higher than its own answer's score
     chosen = replace(chosen, confident=confident)
     chosen, apart = _choose_ambiguous(meant, several, chosen)
     absent = [o.raw.presence < present for o in seen if o.truth is None and o.raw.presence is not None]
@@ -201,7 +198,7 @@ def calibrate(scores: Sequence[float], right: Sequence[bool]) -> tuple[float, fl
     right or all wrong, or a score that says the opposite.
     """
     truth = np.array(right, float)
-    if truth.min() == truth.max():
+    if len(set(right)) < 2:
         return 1.0, 0.0
     clipped = np.clip(np.array(scores, float), 1e-6, 1 - 1e-6)
     design = np.stack([np.log(clipped / (1 - clipped)), np.ones(len(clipped))], 1)
