@@ -1,0 +1,1 @@
+"""Spoken commands: sound in, referring expressions out (docs/speech.md)."""
