@@ -51,8 +51,8 @@ class Decision:
 
 @dataclass(frozen=True)
 class Rule:
-    """`pattern` is replaced where it is found: spelling anywhere, lead at the beginning, tail at the end, and whole only
-    when it is all there is. Patterns are over lower case words without punctuation."""
+    """`pattern` is replaced where it is found: spelling anywhere, lead at the beginning, tail at the end, and whole
+    only when it is all there is. Patterns are over lower case words without punctuation."""
 
     where: str
     name: str
@@ -81,10 +81,13 @@ RULES = (
     Rule("lead", "politeness", r"(?:please|kindly|just|quickly|maybe|perhaps|if you could|try to)\b"),
     Rule(
         "lead",
-        "asking",
-        r"(?:can|could|would|will) you(?: please| kindly| just| maybe)?(?: try to| help me(?: to)?)?\b",
+        "address",
+        rf"robot (?:{_DETERMINER}|(?=(?:please|can|could|would|will|i|we|look|find|show|point|where|go|track|follow|get"
+        r"|give|bring|pick|grab|search|stop|halt|cancel|never)\b))",
     ),
     Rule("lead", "asking", r"(?:would you mind|do you mind|are you able to|do you think you can|is it possible to)\b"),
+    Rule("lead", "asking", r"(?:can|could|would|will) you\b"),
+    Rule("lead", "asking", r"help (?:me|us)(?: to)?(?= \w)"),
     Rule("lead", "wishing", r"(?:i|we)(?: would|'d)?(?: really)? (?:want|need|like|love)(?: you)?(?: to)?\b"),
     Rule("lead", "wishing", r"(?:i'm|i am|we're|we are) (?:looking for|searching for|talking about|interested in)\b"),
     Rule("lead", "meaning", r"(?:i|we) (?:mean|meant|said|was talking about)\b"),
@@ -143,10 +146,10 @@ _COMPILED = {
 
 # What a sentence has besides things to look for.
 _FUNCTION_WORDS = _words(
-    "a an the this that these those it its it's is are was were be been am i i'm you we he she they me him her us them "
-    "my your his our their and or but so if then of to in on at by for with from as not no yes yeah okay ok do does did "
-    "don't can could will would should what when where who why how there here up out oh um uh well just like know think "
-    "mean please thanks thank very really all right"
+    "a an the this that these those it its it's is are was were be been am i i'm you we he she they me him her us "
+    "them my your his our their and or but so if then of to in on at by for with from as not no yes yeah okay ok do "
+    "does did don't can could will would should what when where who why how there here up out oh um uh well just like "
+    "know think mean please thanks thank very really all right"
 )
 _LONGEST = 25  # words; nobody describes a thing in more
 
