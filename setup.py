@@ -24,7 +24,7 @@ setup(
     license_files=["LICENSE", "NOTICE"],
     python_requires=">=3.10",
     install_requires=required("runtime"),
-    extras_require={"render": required("render")},
+    extras_require={"render": required("render"), "speech": required("speech")},
     packages=[*find_packages(include=["jmceln_core*", "jmceln_ros*"]), "jmceln_core._config"],
     # Presets and bundled weights, where jmceln_core.config looks for them.
     package_dir={"jmceln_core._config": "config"},

@@ -295,10 +295,9 @@ class Environment:
         pip = [str(self.python), "-m", "pip", "--disable-pip-version-check", "install"]
         # Compiling all of PyTorch takes a minute; Python compiles what is imported, when it is.
         pip += ["--progress-bar", "off", "--no-compile"]
-        needed = ["-r", str(ROOT / "requirements" / "runtime.txt"), "-r", str(ROOT / "requirements" / "dev.txt")]
-        if self.ros.kind == "wheels":
-            # In one call with the rest, so that pip sees every requirement at once.
-            needed += ["-r", str(ROOT / "requirements" / "ros.txt")]
+        # In one call, so that pip sees every requirement at once.
+        files = ["runtime.txt", "speech.txt", "dev.txt"] + ["ros.txt"] * (self.ros.kind == "wheels")
+        needed = [part for file in files for part in ("-r", str(ROOT / "requirements" / file))]
         lock = self.constraints()
         with self.step(2, "the packages of requirements/ (PyTorch is by far the largest)", "3 to 7 minutes"):
             self.call([*pip, "pip"], PIP_CONSTRAINT=str(lock))
