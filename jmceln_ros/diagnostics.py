@@ -199,18 +199,18 @@ def judge(summary: Summary, condition: Condition) -> tuple[Level, str]:
         (
             min(summary.frame_age, waited) > summary.window,
             Level.WARN,
-            f"no image for {_duration(min(summary.frame_age, summary.since))} while a command is in force: check the "
+            f"no image for {duration(min(summary.frame_age, summary.since))} while a command is in force: check the "
             "camera, its topic and the QoS",
         ),
         (
             bool(troubles),
             Level.WARN,
-            f"{sum(troubles.values())} images dropped in {summary.window:.0f} s: {_counts(troubles)}",
+            f"{sum(troubles.values())} images dropped in {summary.window:.0f} s: {counts(troubles)}",
         ),
         (
             min(summary.answer_age, waited) > condition.patience,
             Level.STALE,
-            f"no answer for {_duration(min(summary.answer_age, waited))} though images come: the model is very slow or "
+            f"no answer for {duration(min(summary.answer_age, waited))} though images come: the model is very slow or "
             "stuck",
         ),
         (
@@ -236,16 +236,16 @@ def to_status(
         "state": condition.state if condition.enabled else f"{condition.state}, disabled",
         "model": condition.model or "none",
         "command": condition.command or "none",
-        "command age": _duration(condition.command_age) if condition.command else "none",
+        "command age": duration(condition.command_age) if condition.command else "none",
         "images per second": f"{summary.frame_rate:.2f}",
         "answers per second": f"{summary.answer_rate:.2f}",
         "latency (50, 95, 99 %)": summary.latency,
         "model time (50, 95, 99 %)": summary.model,
         "images received": summary.received,
         "images answered": summary.answered,
-        f"images dropped in {summary.window:g} s": _counts(summary.dropped),
-        "images dropped": _counts(summary.dropped_total),
-        "last failure": f"{_duration(summary.failure_age)} ago: {summary.failure}" if summary.failure else "none",
+        f"images dropped in {summary.window:g} s": counts(summary.dropped),
+        "images dropped": counts(summary.dropped_total),
+        "last failure": f"{duration(summary.failure_age)} ago: {summary.failure}" if summary.failure else "none",
         **(values or {}),
     }
     return DiagnosticStatus(
@@ -278,9 +278,11 @@ def _gib(size: int) -> str:
     return f"{size / 2**30:.2f} GiB"
 
 
-def _counts(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items())) or "none"
+def counts(numbers: Mapping[str, int]) -> str:
+    """ "3 overtaken, 1 too old", in the order of the names."""
+    return ", ".join(f"{count} {reason}" for reason, count in sorted(numbers.items())) or "none"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds in words; "not known" for what is not finite."""
     return f"{seconds:.1f} s" if math.isfinite(seconds) else "not known"

@@ -17,15 +17,18 @@ Settings = TypeVar("Settings")
 
 
 #: Names of quality of service profiles; jmceln_ros.qos, which needs ROS, says what they are.
-PROFILE_NAMES = ("sensor_data", "latest", "reliable", "default", "latched", "system_default")
+PROFILE_NAMES = ("sensor_data", "latest", "stream", "reliable", "default", "latched", "system_default")
+
+#: How samples may lie in the bytes of an AudioData, in GStreamer's names; jmceln_ros.audio reads them.
+SAMPLE_FORMATS = ("S8", "U8", "S16LE", "S16BE", "S32LE", "S32BE", "F32LE", "F32BE")
 
 
 class ParameterProblem(ValueError):
     """A parameter value that is refused; the message says what is allowed."""
 
 
-#: When a changed value takes effect.
-AT_ONCE, AT_START = "at once", "at start"
+#: When a changed value takes effect; the middle two are lifecycle transitions.
+AT_ONCE, AT_CONFIGURE, AT_ACTIVATE, AT_START = "at once", "at configure", "at activate", "at start"
 
 
 def parameter(
@@ -150,6 +153,64 @@ class SegmentSettings:
 
 
 @dataclass(frozen=True)
+class SpeechSettings:
+    """Parameters of speech_node."""
+
+    autostart: bool = parameter(
+        True, "Configure and activate at start; false leaves that to a lifecycle manager.", changes=AT_START
+    )
+    engine: str = parameter(
+        "moonshine",
+        "What makes text of speech (docs/speech.md).",
+        choices=("moonshine", "whisper"),
+        changes=AT_CONFIGURE,
+    )
+    engine_model: str = parameter(
+        "",
+        "Folder of another model for the engine, or a name that whisper knows; empty is the engine's own.",
+        changes=AT_CONFIGURE,
+    )
+    device: str = parameter("", "Where the engine runs: cpu, cuda, cuda:1 ...; empty is the cpu.", changes=AT_CONFIGURE)
+    threads: int = parameter(
+        0, "Threads of the engine; 0 leaves that to the engine.", low=0, high=256, changes=AT_CONFIGURE
+    )
+    words: str = parameter(
+        "",
+        "Names of things, with spaces between, that whisper is to expect; empty is its own list.",
+        changes=AT_CONFIGURE,
+    )
+    source: str = parameter(
+        "topic",
+        "Where the sound comes from: topic, microphone, microphone:NAME or :NUMBER, or the path of a WAV file or of a "
+        "folder of them.",
+        changes=AT_ACTIVATE,
+    )
+    loop: bool = parameter(False, "Play a file or folder again at its end.", changes=AT_ACTIVATE)
+    microphone_rate: int = parameter(
+        0, "Samples per second of the microphone; 0 is the device's own.", low=0, high=384000, changes=AT_ACTIVATE
+    )
+    raw_rate: int = parameter(
+        16000, "Samples per second of AudioData while no AudioInfo says so.", low=4000, high=384000
+    )
+    raw_channels: int = parameter(1, "Channels of AudioData while no AudioInfo says so.", low=1, high=64)
+    raw_format: str = parameter("S16LE", "Samples of AudioData while no AudioInfo says so.", choices=SAMPLE_FORMATS)
+    threshold: float = parameter(
+        0.5, "Speech begins where it is at least this probable, and ends 0.15 below.", low=0.05, high=0.95
+    )
+    pause: float = parameter(0.5, "Seconds without speech that end an utterance.", low=0.1, high=5.0)
+    padding: float = parameter(0.3, "Seconds that are kept before and after the speech.", low=0.0, high=2.0)
+    max_utterance: float = parameter(
+        10.0, "What goes on for more seconds without a pause is refused.", low=1.0, high=30.0
+    )
+    min_confidence: float = parameter(0.6, "What the engine is less sure of is refused.", low=0.0, high=1.0)
+    wake_phrase: str = parameter("", "With it only what begins with these words is a command; empty is none.")
+    wake_window: float = parameter(5.0, "Seconds that the wake phrase, said alone, holds for.", low=0.0, high=60.0)
+    qos_audio: str = profile("stream", "QoS of the sound.", name="qos.audio")
+    qos_command: str = profile("default", "QoS of the commands.", name="qos.command")
+    qos_result: str = profile("reliable", "QoS of the transcripts.", name="qos.result")
+
+
+@dataclass(frozen=True)
 class CameraSettings:
     """Parameters of camera_node."""
 
@@ -240,4 +301,5 @@ def table(kind: type[Any]) -> str:
 
 
 if __name__ == "__main__":
-    print(f"### segment_node\n\n{table(SegmentSettings)}\n\n### camera_node\n\n{table(CameraSettings)}")
+    nodes = {"segment_node": SegmentSettings, "speech_node": SpeechSettings, "camera_node": CameraSettings}
+    print("\n\n".join(f"### {node}\n\n{table(kind)}" for node, kind in nodes.items()))

@@ -32,10 +32,16 @@ TIMEOUT = 20.0
 
 
 class Probe(Node):
-    """Publishes images and commands, keeps every Target, mask, overlay and camera image it receives."""
+    """Publishes images and commands, keeps every Target, mask, overlay and camera image it receives.
 
-    def __init__(self, context: rclpy.Context, namespace: str = "", command: str = "/command") -> None:
+    `of` is the node whose services are called and whose diagnostics are kept.
+    """
+
+    def __init__(
+        self, context: rclpy.Context, namespace: str = "", command: str = "/command", of: str = "segment_node"
+    ) -> None:
         super().__init__("probe", context=context, namespace=namespace)
+        self._of = of
         self._executor = SingleThreadedExecutor(context=context)
         self._executor.add_node(self)
         self.camera = self.create_publisher(Image, "image", qos.IMAGE_OUTPUT)
@@ -53,7 +59,7 @@ class Probe(Node):
         self._count = 0
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
-        own = f"{self.get_namespace().rstrip('/')}/segment_node:"
+        own = f"{self.get_namespace().rstrip('/')}/{self._of}:"
         self.statuses += [status for status in message.status if status.name.startswith(own)]
 
     def _on_active(self, message: String) -> None:
@@ -100,8 +106,8 @@ class Probe(Node):
         )
 
     def call(self, kind: Any, service: str, **request: Any) -> Any:
-        """Calls a service of segment_node and returns the response."""
-        client = self.create_client(kind, f"segment_node/{service}")
+        """Calls a service of the node and returns the response."""
+        client = self.create_client(kind, f"{self._of}/{service}")
         self.until(client.service_is_ready, START_TIMEOUT)
         future = client.call_async(kind.Request(**request))
         self.until(future.done, START_TIMEOUT)
@@ -109,7 +115,7 @@ class Probe(Node):
         return future.result()
 
     def set_parameter(self, name: str, value: str | float) -> str:
-        """Sets one parameter of segment_node; returns "" or the reason of the refusal."""
+        """Sets one parameter of the node; returns "" or the reason of the refusal."""
         parameter = rclpy.parameter.Parameter(name, value=value).to_parameter_msg()
         (result,) = self.call(SetParameters, "set_parameters", parameters=[parameter]).results
         return "" if result.successful else result.reason
@@ -131,7 +137,7 @@ class Probe(Node):
         return self.call(ChangeState, "change_state", transition=Transition(id=transition)).success
 
     def state(self) -> int:
-        """The id of segment_node's lifecycle state."""
+        """The id of the node's lifecycle state."""
         return self.call(GetState, "get_state").current_state.id
 
     def image(self, pixels: np.ndarray, encoding: str = "rgb8", frame_id: str = "") -> Image:

@@ -98,7 +98,7 @@ def test_plain_colcon_build_installs_messages_modules_programs_and_config(source
 
     prefix = base / "install" / "jmceln_ros"
     programs = prefix / "lib" / "jmceln_ros"
-    assert {path.name for path in programs.iterdir()} == {"segment_node", "camera_node"}
+    assert {path.name for path in programs.iterdir()} == {"segment_node", "speech_node", "camera_node"}
     assert all(os.access(path, os.X_OK) for path in programs.iterdir())
     share = prefix / "share" / "jmceln_ros"
     assert (share / "package.xml").is_file()

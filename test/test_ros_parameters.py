@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from jmceln_ros.parameters import PROFILE_NAMES, CameraSettings, SegmentSettings, changed, check, named, table
+from jmceln_ros.parameters import PROFILE_NAMES, CameraSettings, SegmentSettings, SpeechSettings, changed, check, named, table
 
 ROOT = Path(__file__).parents[1]
-KINDS = {"segment_node": SegmentSettings, "camera_node": CameraSettings}
+KINDS = {"segment_node": SegmentSettings, "speech_node": SpeechSettings, "camera_node": CameraSettings}
 
 
 def defaults(kind):

@@ -1,0 +1,614 @@
+"""jmceln_ros.audio and its neighbours: sound by its fields, the queue, the watch over the stream, the diagnostic."""
+
+from __future__ import annotations
+
+import math
+import sys
+import threading
+import time
+import wave
+from array import array
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+
+from jmceln_core.speech.activity import Utterance
+from jmceln_core.speech.audio import AudioError, clipped, to_mono
+from jmceln_core.speech.engines import ENGINES
+from jmceln_ros.audio import MAX_PIECES, AudioIntake, Chunk, RawFormat, Step, Supervisor, raw_format, to_chunk
+from jmceln_ros.diagnostics import Level
+from jmceln_ros.microphone import Microphone
+from jmceln_ros.parameters import SAMPLE_FORMATS, SpeechSettings, named
+from jmceln_ros.recordings import SILENCE, Recordings
+from jmceln_ros.speech_diagnostics import CLIPPED, DROPPED, UNUSABLE, Condition, HearingStatistics, judge
+
+RAW = RawFormat(16_000, 1, "S16LE")
+EMPTY = {name: [] for name in ("float32_data", "int32_data", "int16_data", "int8_data", "uint8_data")}
+
+
+def header(stamp=0.0, frame_id=""):
+    return SimpleNamespace(stamp=SimpleNamespace(sec=int(stamp), nanosec=round(stamp % 1 * 1e9)), frame_id=frame_id)
+
+
+def own(stamp=0.0, rate=16_000, channels=1, **data):
+    return SimpleNamespace(
+        header=header(stamp, "ear"), rate=rate, channels=channels, **{"int16_data": [], "float32_data": [], **data}
+    )
+
+
+def of_portaudio(rate=16_000, channels=1, **data):
+    """mgonzs13's AudioStamped."""
+    info = SimpleNamespace(format=8, channels=channels, rate=rate, chunk=512)
+    return SimpleNamespace(
+        header=header(5.25), audio=SimpleNamespace(audio_data=SimpleNamespace(**{**EMPTY, **data}), info=info)
+    )
+
+
+def of_gstreamer(data, stamped=True):
+    """ros-drivers' AudioDataStamped, or its AudioData."""
+    raw = SimpleNamespace(data=array("B", data))
+    return SimpleNamespace(header=header(7.5), audio=raw) if stamped else raw
+
+
+def info(**fields):
+    return SimpleNamespace(
+        **{
+            "channels": 2,
+            "sample_rate": 44_100,
+            "sample_format": "S16LE",
+            "bitrate": 0,
+            "coding_format": "wave",
+            **fields,
+        }
+    )
+
+
+# Messages by their fields.
+
+
+@pytest.mark.parametrize(
+    "data", [{"int16_data": array("h", [0, 16_384, -32_768])}, {"float32_data": array("f", [0.0, 0.5, -1.0])}]
+)
+def test_own_messages_hold_one_of_two_kinds_of_samples(data):
+    chunk = to_chunk(own(3.5, **data), 9.0, RAW)
+    assert to_mono(chunk.samples, chunk.channels).tolist() == [0.0, 0.5, -1.0]
+    assert (chunk.rate, chunk.channels, chunk.stamp, chunk.begin, chunk.frame_id) == (16_000, 1, 3.5, 3.5, "ear")
+    assert chunk.seconds == 3 / 16_000
+
+
+def test_without_a_stamp_the_sound_ended_when_it_came():
+    chunk = to_chunk(own(0.0, rate=8000, int16_data=array("h", [0] * 800)), 9.0, RAW)
+    assert chunk.stamp is None
+    assert chunk.begin == pytest.approx(8.9)
+
+
+@pytest.mark.parametrize(
+    ("field", "values", "expected"),
+    [
+        ("float32_data", array("f", [0.5, -0.5]), 0.5),
+        ("int32_data", array("i", [2**30, -(2**30)]), 0.5),
+        ("int24_data", array("i", [2**22, -(2**22)]), 0.5),
+        ("int16_data", array("h", [2**14, -(2**14)]), 0.5),
+        ("int8_data", array("b", [64, -64]), 0.5),
+        ("uint8_data", array("B", [192, 64]), 0.5),
+    ],
+)
+def test_every_array_of_portaudio_s_message(field, values, expected):
+    chunk = to_chunk(of_portaudio(rate=48_000, channels=2, **{field: values}), 9.0, RAW)
+    np.testing.assert_allclose(to_mono(chunk.samples, 1), [expected, -expected])
+    assert (chunk.rate, chunk.channels, chunk.stamp) == (48_000, 2, 5.25)
+
+
+@pytest.mark.parametrize("stamped", [True, False])
+@pytest.mark.parametrize("sample_format", SAMPLE_FORMATS)
+def test_every_format_of_bytes(sample_format, stamped):
+    order = ">" if sample_format.endswith("BE") else "<"
+    kind = {"S8": "i1", "U8": "u1", "S1": "i2", "S3": "i4", "F3": "f4"}[sample_format[:2]]
+    half = 2 ** (8 * int(kind[1]) - 2)
+    values = {"i": [half, -half], "u": [192, 64], "f": [0.5, -0.5]}[kind[0]]
+    data = np.array(values, order + kind).tobytes()
+    chunk = to_chunk(of_gstreamer(data, stamped), 9.0, RawFormat(22_050, 1, sample_format))
+    np.testing.assert_allclose(to_mono(chunk.samples, 1), [0.5, -0.5])
+    assert clipped(chunk.samples) == 0  # the type is one that is counted in
+    assert (chunk.rate, chunk.stamp) == (22_050, 7.5 if stamped else None)
+
+
+def test_what_bytes_mean_is_read_from_audio_info():
+    assert raw_format(info()) == RawFormat(44_100, 2, "S16LE")
+    assert raw_format(info(coding_format="", sample_format="f32le")).sample_format == "F32LE"
+    with pytest.raises(AudioError, match=r"coded as mp3.*parameter format to wave"):
+        raw_format(info(coding_format="mp3"))
+    with pytest.raises(AudioError, match=r"'MULAW'.*S16LE"):
+        raw_format(info(sample_format="MULAW"))
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        (own(), "an empty message: none of int16_data, float32_data"),
+        (own(int16_data=[1], float32_data=[0.5]), "int16_data and float32_data are filled in one message"),
+        (own(rate=0, int16_data=[1]), "a sampling rate of 0 Hz"),
+        (own(rate=1_000_000, int16_data=[1]), "a sampling rate of 1000000 Hz"),
+        (own(channels=0, int16_data=[1]), "sound with 0 channels"),
+        (own(channels=2, int16_data=[1, 2, 3]), "3 samples cannot be shared out to 2 channels"),
+        (of_portaudio(), "an empty message: none of float32_data, int32_data"),
+        (of_portaudio(int8_data=[1], uint8_data=[1]), "int8_data and uint8_data are filled"),
+        (of_gstreamer(b""), "an empty message: data"),
+        (of_gstreamer(b"abc"), "3 bytes are no whole number of S16LE samples"),
+    ],
+)
+def test_what_cannot_be_sound_is_refused_with_words(message, said):
+    with pytest.raises(AudioError, match=said):
+        to_chunk(message, 0.0, RAW)
+
+
+# Which of the two packages of one name is installed.
+
+
+class Kind:
+    """A message class, as far as it is asked for its fields."""
+
+    def __init__(self, *fields):
+        self.fields = fields
+
+    def get_fields_and_field_types(self):
+        return dict.fromkeys(self.fields, "")
+
+
+def test_the_installed_package_is_known_by_what_is_in_it(monkeypatch):
+    pytest.importorskip("rclpy", reason="needs ROS 2")
+    pytest.importorskip("jmceln_ros.msg", reason="needs the built messages")
+    from jmceln_ros.audio_topics import foreign_kinds
+
+    def installed(**kinds):
+        package, messages = ModuleType("some_msgs"), ModuleType("some_msgs.msg")
+        for name, kind in kinds.items():
+            setattr(messages, name, kind)
+        monkeypatch.setitem(sys.modules, "some_msgs", package)
+        monkeypatch.setitem(sys.modules, "some_msgs.msg", messages)
+        return foreign_kinds("some_msgs")
+
+    stamped, data, audio_info = Kind("header", "audio"), Kind("data"), Kind("channels", "sample_format")
+    arrays, numbers = Kind("float32_data", "int16_data"), Kind("format", "rate")
+    assert foreign_kinds("no_such_package") == {}
+    assert installed(AudioStamped=stamped, AudioData=arrays, AudioInfo=numbers) == {"audio_common": stamped}
+    assert installed(AudioData=data, AudioDataStamped=stamped, AudioInfo=audio_info) == {
+        "audio_common/data": data,
+        "audio_common": stamped,
+        "audio_info": audio_info,
+    }
+    assert installed(AudioData=data) == {"audio_common/data": data}  # older ones have no more
+    assert installed(AudioData=arrays, AudioDataStamped=stamped) == {}
+
+
+# The queue.
+
+
+def chunk(seconds=0.1, stamp=None, rate=16_000, channels=1, arrival=0.0, **more):
+    return Chunk(np.zeros(round(seconds * rate) * channels, np.int16), rate, channels, stamp, arrival, **more)
+
+
+def test_a_closed_queue_takes_nothing_and_an_open_one_keeps_the_order():
+    intake = AudioIntake()
+    intake.put(chunk())
+    assert intake.take(0.0) is None
+    intake.open()
+    assert intake.take(0.01) == []
+    first, second = chunk(arrival=1.0), chunk(arrival=2.0)
+    intake.put(first)
+    intake.put(second)
+    assert intake.seconds == pytest.approx(0.2)
+    assert [c.arrival for c in intake.take(1.0)] == [1.0, 2.0]
+    assert intake.seconds == 0
+    intake.put(first)
+    intake.close()
+    assert intake.take(1.0) is None
+
+
+def test_at_most_thirty_seconds_wait_and_the_oldest_go_first():
+    dropped = []
+    intake = AudioIntake(dropped.append)
+    intake.open()
+    for number in range(600):  # ten minutes
+        intake.put(chunk(1.0, rate=8000, channels=2, arrival=number))
+    waiting = intake.take(0.0)
+    assert [c.arrival for c in waiting] == list(range(570, 600))
+    assert sum(dropped) == pytest.approx(570)
+    assert waiting[0].lost == pytest.approx(570)
+    assert all(c.lost == 0 for c in waiting[1:])
+
+
+def test_of_one_endless_chunk_the_end_is_kept():
+    dropped = []
+    intake = AudioIntake(dropped.append)
+    intake.open()
+    samples = np.repeat(np.arange(600, dtype=np.int16), 16_000)
+    intake.put(Chunk(samples, 8000, 2, 100.0, 0.0))
+    (kept,) = intake.take(0.0)
+    assert (kept.seconds, kept.samples[-1], kept.stamp, kept.lost) == (30.0, 599, 670.0, 570.0)
+    assert dropped == [570.0]
+
+
+def test_one_sample_chunks_are_bounded_by_their_number():
+    intake = AudioIntake()
+    intake.open()
+    for number in range(MAX_PIECES + 100):
+        intake.put(chunk(1 / 16_000, arrival=number))
+    assert len(intake.take(0.0)) == MAX_PIECES
+
+
+def test_taking_waits_and_closing_wakes_it():
+    intake = AudioIntake()
+    intake.open()
+    taken = []
+    thread = threading.Thread(target=lambda: taken.extend([intake.take(20.0), intake.take(20.0)]))
+    thread.start()
+    intake.put(chunk())
+    while not taken and intake.seconds:
+        time.sleep(0.01)
+    intake.close()
+    thread.join(5.0)
+    assert not thread.is_alive()
+    assert taken[1] is None
+
+
+# The watch over the stream.
+
+
+class Told(list):
+    """Kinds of trouble in the order in which they were reported."""
+
+    def __call__(self, kind, words):
+        assert words
+        self.append(kind)
+        self.words = words
+
+
+@pytest.fixture
+def told():
+    return Told()
+
+
+@pytest.fixture
+def supervisor(told):
+    return Supervisor(told)
+
+
+def run(supervisor, stamps, seconds=0.1, **more):
+    return [supervisor.check(chunk(seconds, stamp, **more)) for stamp in stamps]
+
+
+def test_an_even_stream_is_no_trouble_however_short_its_chunks(supervisor, told):
+    assert set(run(supervisor, [100 + n / 16_000 for n in range(20_000)], 1 / 16_000)) == {Step()}
+    assert told == []
+
+
+def test_late_stamps_of_a_busy_driver_and_a_slow_clock_are_no_trouble(supervisor, told):
+    late = np.random.default_rng(0).uniform(0.0, 0.04, 3000)
+    drift = 1.0002  # a cheap crystal, for a minute and a half
+    assert set(run(supervisor, [100 + 0.032 * drift * n + late[n] for n in range(3000)], 0.032)) == {Step()}
+    assert told == []
+
+
+@pytest.mark.parametrize(
+    ("gap", "step", "kinds"),
+    [
+        (0.02, Step(), []),  # within what drivers do
+        (0.2, Step(fill=0.2), ["gaps"]),
+        (0.49, Step(fill=0.49), ["gaps"]),
+        (0.7, Step(ends=True, fill=0.7), ["gaps"]),
+        (30.0, Step(ends=True, resets=True), ["gaps"]),
+        (-0.2, Step(), ["steps back in time"]),
+        (-3.0, Step(ends=True, resets=True), ["steps back in time"]),
+    ],
+)
+def test_what_is_missing_is_filled_in_or_ends_what_is_said(supervisor, told, gap, step, kinds):
+    run(supervisor, [100.0, 100.1])
+    after = supervisor.check(chunk(stamp=100.2 + gap))
+    assert (after.ends, after.resets, round(after.fill, 6)) == (step.ends, step.resets, step.fill)
+    assert told == kinds
+    assert set(run(supervisor, [100.3 + gap, 100.4 + gap])) == {Step()}
+    assert told == kinds
+
+
+def test_another_rate_or_number_of_channels_begins_a_new_stream(supervisor, told):
+    run(supervisor, [100.0])
+    assert supervisor.check(chunk(stamp=100.1, rate=48_000)) == Step(ends=True, resets=True)
+    assert supervisor.check(chunk(stamp=100.2, rate=48_000, channels=2)) == Step(ends=True, resets=True)
+    assert supervisor.check(chunk(stamp=100.3, rate=48_000, channels=2)) == Step()
+    assert told == ["changes of rate or channels"] * 2
+    assert "from 48000 Hz, 1 channels to 48000 Hz, 2 channels" in told.words
+
+
+def test_what_was_dropped_here_is_no_gap_of_the_stream(supervisor, told):
+    run(supervisor, [100.0])
+    assert supervisor.check(chunk(stamp=140.0, lost=39.9)) == Step(ends=True, resets=True)
+    assert told == []
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.88, 1.12, 3.0])  # samples per declared one
+def test_a_wrong_rate_is_measured_by_the_stamps(supervisor, told, factor):
+    run(supervisor, [100 + 0.1 * n / factor for n in range(60)])
+    assert told[-20:] == ["wrong rate"] * 20  # and what it looked like before is not told any more
+    assert "says 16000 Hz" in told.words
+    assert f"brings {16_000 * factor:.0f} samples" in told.words
+
+
+@pytest.mark.parametrize("factor", [0.93, 1.07])
+def test_a_rate_that_is_nearly_right_is_let_pass(supervisor, told, factor):
+    run(supervisor, [100 + 0.1 * n / factor for n in range(100)])
+    assert "wrong rate" not in told
+
+
+def test_lost_chunks_are_gaps_and_no_wrong_rate(supervisor, told):
+    lost = np.random.default_rng(1).random(200) < 0.3
+    run(supervisor, [100 + 0.1 * n for n in range(200) if not lost[n]])
+    assert set(told) == {"gaps"}
+
+
+def test_without_stamps_the_rate_is_measured_by_arrival_and_bursts_are_no_trouble(supervisor, told):
+    for n in range(200):
+        supervisor.check(chunk(0.1, arrival=100 + 0.5 * (n // 5)))  # five at a time
+    assert told == []
+    for n in range(100):
+        supervisor.check(chunk(0.1, arrival=400 + 0.2 * n))
+    assert set(told) == {"wrong rate"}
+
+
+def test_an_overflow_of_the_device_is_told(supervisor, told):
+    supervisor.check(chunk(arrival=1.0))
+    assert supervisor.check(chunk(arrival=1.1, overflow=True)) == Step()
+    assert told == ["gaps"]
+
+
+# What is said about it.
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def statistics(clock):
+    return HearingStatistics(clock=clock)
+
+
+def active(**more):
+    return Condition(**{"state": "active", "engine": "beep", "source": "/audio", **more})
+
+
+@pytest.mark.parametrize(
+    ("kind", "words", "amount", "said"),
+    [
+        (Supervisor.GAP, "of 0.2 s", 1.0, "1 gaps in the sound, the last of 0.2 s"),
+        (Supervisor.BACK, "by 3 s", 1.0, "the stamps went back 1 times"),
+        (Supervisor.FORMAT, "from here to there", 1.0, "changed 1 times, last from here to there"),
+        (Supervisor.RATE, "the rate is wrong: do this", 1.0, "the rate is wrong: do this"),
+        (CLIPPED, "", 200.0, "200 samples at full scale: turn the microphone's gain down"),
+        (DROPPED, "", 12.34, "12.3 s of sound dropped"),
+        (UNUSABLE, "because", 1.0, "1 messages could not be used, the last because: because"),
+    ],
+)
+def test_trouble_is_a_warning_for_ten_seconds(statistics, clock, kind, words, amount, said):
+    statistics.received(1.0)
+    statistics.trouble(kind, words, amount)
+    level, message = judge(statistics.summary(), active())
+    assert level == Level.WARN
+    assert said in message
+    clock.now += 10.5
+    statistics.received(1.0)
+    assert judge(statistics.summary(), active())[0] == Level.OK
+    assert statistics.summary().troubles_total == {kind: amount}
+
+
+def test_a_loudest_peak_is_no_clipping(statistics):
+    statistics.received(1.0)
+    statistics.trouble(CLIPPED, amount=3)
+    assert judge(statistics.summary(), active())[0] == Level.OK
+
+
+def test_the_first_rule_that_holds_decides(statistics, clock):
+    def verdict(**more):
+        return judge(statistics.summary(), active(**more))
+
+    assert verdict()[0] == Level.OK  # it has only just begun
+    clock.now += 4
+    assert verdict() == (Level.WARN, "no sound from /audio for 4.0 s: check the source, its topic and the QoS")
+    assert verdict(ended=True, source="talk.wav") == (Level.OK, "talk.wav was played to its end")
+    statistics.received(0.1)
+    assert verdict() == (Level.OK, "listening; last: nothing said yet")
+    statistics.heard("'Stop' (0.90): the command ends", refused="", engine=0.1, latency=0.7)
+    assert "last: 'Stop'" in verdict()[1]
+    assert verdict(source_problem="no microphone") == (Level.ERROR, "no microphone")
+    assert verdict(problem="no engine", state="unconfigured") == (Level.ERROR, "no engine")
+    assert verdict(state="inactive") == (Level.OK, "inactive: nobody listens")
+    assert verdict(state="configuring") == (Level.OK, "loading the engine")
+    statistics.failed("it crashed")
+    clock.now += 2
+    assert verdict() == (Level.ERROR, "failed 2 s ago: it crashed")
+    statistics.heard("nothing", refused="it crashed", engine=math.nan, latency=0.1)
+    assert verdict()[0] == Level.ERROR  # that was the failure itself
+    statistics.heard("'Go' (0.90)", refused="", engine=0.1, latency=0.1)
+    assert verdict()[0] == Level.OK
+
+
+def test_refusals_are_counted_by_what_they_have_in_common(statistics):
+    for words in ("confidence 0.31 is below 0.60", "confidence 0.5 is below 0.60", "'bye' is noise", "'you' is noise"):
+        statistics.heard("", refused=words, engine=0.1, latency=0.2)
+    for number in range(100):
+        statistics.heard("", refused="reason " + "x" * number, engine=0.1, latency=0.2)
+    refused = statistics.summary().refused
+    assert (refused["confidence N is below N"], refused["... is noise"]) == (2, 2)
+    assert sum(refused.values()) == 104
+    assert len(refused) <= 33
+    assert refused["other"] == 70
+
+
+def test_the_level_is_that_of_the_last_second(statistics):
+    assert statistics.summary().level == -math.inf
+    loud, quiet = np.full(160, 0.5, np.float32), np.full(160, 0.05, np.float32)
+    for _ in range(300):
+        statistics.listened(loud, 0.01)
+    assert statistics.summary().level == pytest.approx(-6.0, abs=0.1)
+    for _ in range(105):
+        statistics.listened(quiet, 0.01)
+    assert statistics.summary().level == pytest.approx(-26.0, abs=0.1)
+
+
+# Recordings and microphones as sources.
+
+
+def write_wav(path, samples, rate=16_000):
+    samples = np.asarray(samples, np.int16)
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1 if samples.ndim == 1 else samples.shape[1])
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes(samples.tobytes())
+
+
+def play(path, **more):
+    chunks, problems = [], []
+    source = Recordings(str(path), chunks.append, now=time.monotonic, report=problems.append, **more)
+    source.start()
+    return source, chunks, problems
+
+
+def test_recordings_are_played_in_real_time_with_silence_after_each(tmp_path):
+    write_wav(tmp_path / "b.wav", np.full((800, 2), 7), 8000)
+    write_wav(tmp_path / "a.wav", np.full(1600, 5))
+    (tmp_path / "broken.wav").write_text("no sound")
+    (tmp_path / "notes.txt").write_text("not a recording")
+    begin = time.monotonic()
+    source, chunks, problems = play(tmp_path)
+    while not source.ended and time.monotonic() < begin + 20:
+        time.sleep(0.02)
+    assert source.ended
+    assert time.monotonic() - begin >= 2 * (0.1 + SILENCE)
+    assert [(c.rate, c.channels) for c in chunks] == [(16_000, 1)] * (len(chunks) // 2) + [(8000, 2)] * (
+        len(chunks) // 2
+    )
+    assert all(c.seconds == pytest.approx(0.02) for c in chunks)
+    sound = [c.samples[0] for c in chunks if c.samples.any()]
+    assert sound == [5] * 5 + [7] * 5
+    assert np.diff([c.arrival for c in chunks]).max() < 1.0
+    (problem,) = problems
+    assert "broken.wav: not a WAV file" in problem
+    assert source.name == str(tmp_path)
+
+
+def test_a_recording_in_a_loop_goes_on_until_it_is_stopped(tmp_path):
+    write_wav(tmp_path / "a.wav", np.full(160, 5))
+    source, chunks, _ = play(tmp_path / "a.wav", loop=True)
+    deadline = time.monotonic() + 20
+    while sum(bool(c.samples.any()) for c in chunks) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not source.ended
+    source.stop()
+    count = len(chunks)
+    time.sleep(0.1)
+    assert (len(chunks), sum(bool(c.samples.any()) for c in chunks)) == (count, 2)
+
+
+def test_where_there_is_nothing_to_be_played_the_path_is_named(tmp_path):
+    (tmp_path / "broken.wav").write_text("no sound")
+    (tmp_path / "empty").mkdir()
+    for path, said in (
+        (tmp_path / "nowhere.wav", "there is no such file or folder"),
+        (tmp_path / "empty", "no WAV files"),
+        (tmp_path / "broken.wav", "not a WAV file"),
+    ):
+        with pytest.raises(AudioError, match=said) as caught:
+            play(path)
+        assert str(path) in str(caught.value)
+
+
+class Device:
+    """What sounddevice would be, with one microphone that gives three chunks and falls silent."""
+
+    PortAudioError = RuntimeError
+    devices: list = []  # noqa: RUF012
+    opened = 0
+
+    def _terminate(self):
+        pass
+
+    def _initialize(self):
+        self.devices = [{"index": 3, "name": "USB ear", "max_input_channels": 1, "default_samplerate": 44_100.0}]
+
+    def query_devices(self, device=None, kind=None):
+        if kind is None:
+            return self.devices
+        if not self.devices:
+            raise ValueError("No input device matching")
+        return self.devices[0]
+
+    def InputStream(self, *, samplerate, blocksize, device, channels, dtype, callback):
+        self.opened += 1
+        assert (samplerate, blocksize, device, channels, dtype) == (44_100, 882, 3, 1, "int16")
+        for number in range(3):
+            status = SimpleNamespace(input_overflow=number == 2)
+            callback(np.full((blocksize, 1), number, np.int16), blocksize, None, status)
+        return threading.Lock()  # anything with a `with`
+
+
+def test_a_microphone_is_tried_again_until_it_is_there_and_after_it_has_gone(monkeypatch):
+    device = Device()
+    monkeypatch.setitem(sys.modules, "sounddevice", device)
+    monkeypatch.setattr("jmceln_ros.microphone.RETRY", 0.05)
+    monkeypatch.setattr("jmceln_ros.microphone.SILENT", 0.05)
+    chunks, problems = [], []
+    microphone = Microphone("ear", chunks.append, now=time.monotonic, report=problems.append)
+    microphone.start()
+    deadline = time.monotonic() + 20
+    while device.opened < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    microphone.stop()
+    assert "microphone ear: there is no such device" in problems[0]
+    assert "microphone ear has stopped giving sound" in problems[1]
+    assert [c.samples[0] for c in chunks[:3]] == [0, 1, 2]
+    assert [c.overflow for c in chunks[:3]] == [False, False, True]
+    assert (chunks[0].rate, chunks[0].stamp) == (44_100, None)
+
+
+def test_a_missing_sounddevice_is_named_with_the_way_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sounddevice", None)
+    problems = []
+    microphone = Microphone("", lambda chunk: None, now=time.monotonic, report=problems.append)
+    microphone.start()
+    deadline = time.monotonic() + 20
+    while not problems and time.monotonic() < deadline:
+        time.sleep(0.01)
+    microphone.stop()
+    assert "pip install sounddevice" in problems[0]
+    assert microphone.trouble == problems[0]
+
+
+# The worker's own parts.
+
+
+def test_a_timeline_knows_when_sound_was_taken():
+    from jmceln_ros.hearing import Timeline
+
+    line = Timeline()
+    assert math.isnan(line.at(1.0))
+    for n in range(1000):
+        line.add(n * 0.02, 100 + n * 0.02)
+    line.add(20.0, 500.0)  # after a pause without sound
+    assert line.at(7.123) == pytest.approx(107.123)
+    assert line.at(19.9) == pytest.approx(119.9)
+    assert line.at(20.5) == pytest.approx(500.5)
+
+
+def test_parameters_name_what_there_is():
+    assert named(SpeechSettings)["engine"].metadata["choices"] == ENGINES
+    assert Utterance(np.zeros(0), 0.0, 1.0).duration == 1.0
