@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -89,7 +90,9 @@ def read_wav(path: str | Path) -> tuple[np.ndarray, int]:
     from scipy.io import wavfile
 
     try:
-        rate, samples = wavfile.read(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", wavfile.WavFileWarning)  # of chunks that hold the title and the like
+            rate, samples = wavfile.read(path)
     except OSError as error:
         raise AudioError(f"{path}: cannot be read ({error.strerror}); check the name and the permissions") from error
     except Exception as error:  # scipy reports a broken header by whatever it stumbles over

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from jmceln_core.speech.audio import RATE
-from jmceln_core.speech.missing import needed
+from jmceln_core.speech.missing import EngineMissing, needed
 
 #: Names for `load_engine`; the first is the default.
 ENGINES = ("moonshine", "whisper")
@@ -33,7 +33,7 @@ _SHORTEST = RATE // 4  # samples; what is shorter is padded to this with silence
 
 
 class SpeechModelError(RuntimeError):
-    """A model that cannot be loaded; the message names it and the remedy."""
+    """A model that cannot be loaded, or not on that device; the message names it and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -93,14 +93,16 @@ class Moonshine:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
+        providers = _providers(onnxruntime, device)
         try:
-            providers = _providers(onnxruntime, device)
             sessions = [
                 onnxruntime.InferenceSession(_unpacked(folder / file), options, providers)
                 for file in ("encoder_model.ort", "decoder_model_merged.ort")
             ]
             self._pieces = _pieces(folder / "tokenizer.bin")
-        except (OSError, onnxruntime.capi.onnxruntime_pybind11_state.OnnxRuntimeException, ValueError) as error:
+        except EngineMissing:
+            raise
+        except Exception as error:  # onnxruntime's have no common class
             raise SpeechModelError(
                 f"{folder}: no Moonshine model that can be loaded ({error}); it has the files encoder_model.ort, "
                 "decoder_model_merged.ort and tokenizer.bin. Leave the model empty for the one of moonshine_cpp"
@@ -199,9 +201,9 @@ def _providers(onnxruntime: Any, device: str) -> list[Any]:
     if kind == "cpu":
         return ["CPUExecutionProvider"]
     if kind != "cuda":
-        raise ValueError(f"device {device!r}; cpu, cuda or cuda:1 are understood")
+        raise SpeechModelError(f"device {device!r}; cpu, cuda or cuda:1 are understood")
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-        raise ValueError("this onnxruntime has no CUDA: pip install onnxruntime-gpu")
+        raise SpeechModelError(f"device {device!r}: this onnxruntime has no CUDA; pip install onnxruntime-gpu")
     return [("CUDAExecutionProvider", {"device_id": int(index or 0)}), "CPUExecutionProvider"]
 
 

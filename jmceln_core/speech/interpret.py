@@ -52,11 +52,15 @@ class Decision:
 @dataclass(frozen=True)
 class Rule:
     """`pattern` is replaced where it is found: spelling anywhere, lead at the beginning, tail at the end, and whole
-    only when it is all there is. Patterns are over lower case words without punctuation."""
+    only when it is all there is. Patterns are over lower case words without punctuation.
+
+    `example` is a sentence in which the rule applies.
+    """
 
     where: str
     name: str
     pattern: str
+    example: str
     replacement: str = ""
 
 
@@ -66,58 +70,135 @@ _ORDINALS = {"1st": "first", "2nd": "second", "3rd": "third", "4th": "fourth", "
 # A noun phrase begins with one of these. After verbs that are nouns too ("watch", "track"), only these make them verbs.
 _DETERMINER = r"(?=(?:the|a|an|this|that|these|those|my|your|his|her|our|their|all|both|every|each|another|some) )"
 
+_STOP = "<stop>"  # the replacement of the rule that ends the command; other whole ones refuse
+
+# How recordings end that speech engines learned from.
+_GOODBYE = (
+    r"(?:(?:thank you|thanks)(?: very much| so much)?(?: for (?:watching|listening|your attention))?(?: everyone)?"
+    r"|(?:please |like and |don't forget to )*subscribe(?: to (?:my|our|the) channel)?"
+    r"|see you (?:next time|in the next video|later)|(?:good)?bye(?:[ -]?bye)*)"
+)
+
 #: Every rule, in the order in which they are tried. Those for beginning and end are tried until none applies any more.
 RULES = (
-    *(Rule("spelling", "ordinals", rf"\b{digits}\b", word) for digits, word in _ORDINALS.items()),
-    *(Rule("spelling", "numbers", rf"\b{number}\b", word) for number, word in enumerate(_NUMBERS)),
-    Rule("spelling", "American, as in RefCOCO", r"\bgrey\b", "gray"),
-    Rule("spelling", "American, as in RefCOCO", r"\bcolour", "color"),
-    Rule("spelling", "American, as in RefCOCO", r"\bcentre\b", "center"),
-    Rule("spelling", "one word", r"\b(left|right|top|bottom|front|back|upper|lower) most\b", r"\1most"),
-    Rule("spelling", "one word", r"\bt shirt\b", "t-shirt"),
-    Rule("lead", "hesitation", r"(?:um+|uh+|er+|erm|hmm+|mm+|ah|oh)\b"),
-    Rule("lead", "opening", r"(?:okay|ok|well|so|now|alright|all right|right so|yes|yeah|no|and|then|but|actually)\b"),
-    Rule("lead", "greeting", r"(?:hey|hi|hello|good morning)(?: there)?(?: robot)?\b"),
-    Rule("lead", "politeness", r"(?:please|kindly|just|quickly|maybe|perhaps|if you could|try to)\b"),
+    *(Rule("spelling", "ordinals", rf"\b{digits}\b", f"the {digits} cup", word) for digits, word in _ORDINALS.items()),
+    *(Rule("spelling", "numbers", rf"\b{n}\b", f"the {n} cups", word) for n, word in enumerate(_NUMBERS)),
+    Rule("spelling", "American, as in RefCOCO", r"\bgrey\b", "the grey cup", "gray"),
+    Rule("spelling", "American, as in RefCOCO", r"\bcolour", "the colourful cup", "color"),
+    Rule("spelling", "American, as in RefCOCO", r"\bcentre\b", "the cup in the centre", "center"),
+    Rule(
+        "spelling",
+        "one word",
+        r"\b(left|right|top|bottom|front|back|upper|lower) most\b",
+        "the left most cup",
+        r"\1most",
+    ),
+    Rule("spelling", "one word", r"\bt shirt\b", "the boy in the t shirt", "t-shirt"),
+    Rule("lead", "hesitation", r"(?:um+|uh+|er+|erm|hmm+|mm+|ah|oh)\b", "um the cup"),
+    Rule(
+        "lead",
+        "opening",
+        r"(?:okay|ok|well|so|now|alright|all right|right so|yes|yeah|no|and|then|but|actually)\b",
+        "okay the cup",
+    ),
+    Rule("lead", "greeting", r"(?:hey|hi|hello|good morning)(?: there)?(?: robot)?\b", "hey robot the cup"),
+    Rule("lead", "politeness", r"(?:please|kindly|just|quickly|maybe|perhaps|if you could|try to)\b", "please the cup"),
     Rule(
         "lead",
         "address",
         rf"robot (?:{_DETERMINER}|(?=(?:please|can|could|would|will|i|we|look|find|show|point|where|go|track|follow|get"
         r"|give|bring|pick|grab|search|stop|halt|cancel|never)\b))",
+        "robot the cup",
     ),
-    Rule("lead", "asking", r"(?:would you mind|do you mind|are you able to|do you think you can|is it possible to)\b"),
-    Rule("lead", "asking", r"(?:can|could|would|will) you\b"),
-    Rule("lead", "asking", r"help (?:me|us)(?: to)?(?= \w)"),
-    Rule("lead", "wishing", r"(?:i|we)(?: would|'d)?(?: really)? (?:want|need|like|love)(?: you)?(?: to)?\b"),
-    Rule("lead", "wishing", r"(?:i'm|i am|we're|we are) (?:looking for|searching for|talking about|interested in)\b"),
-    Rule("lead", "meaning", r"(?:i|we) (?:mean|meant|said|was talking about)\b"),
-    Rule("lead", "permission", r"(?:let me see|let's see|let's look at|let us look at|let me have)\b"),
-    Rule("lead", "looking", r"(?:have|take) a (?:closer )?look at\b"),
-    Rule("lead", "looking", r"(?:look|looking|stare|glance|gaze|aim)(?: over)?(?: there)? (?:at|for|towards?|to)\b"),
-    Rule("lead", "pointing", r"(?:point|pointing) (?:at|to|towards?|out)(?: to me| for me)?\b"),
-    Rule("lead", "searching", r"(?:search|searching|watch out|keep looking) for\b"),
-    Rule("lead", "following", r"(?:focus|concentrate|zoom in|keep an eye|keep your eye|keep your eyes) on\b"),
-    Rule("lead", "going", r"(?:go|drive|move|come|walk|turn)(?: over)? (?:to|towards?)\b"),
-    Rule("lead", "taking", r"(?:pick (?:up|out)|reach for|get hold of)\b"),
-    Rule("lead", "giving", r"(?:show|bring|get|give|hand|fetch|find|tell|pass|grab) (?:me|us)(?: over)?(?= \w)"),
-    Rule("lead", "finding", r"(?:find|finding|locate|segment|highlight|detect|identify|grab|grasp|fetch)(?= \w)"),
-    Rule("lead", "asking where", r"(?:where is|where's|where are|what about|how about|which one is|which is)\b"),
-    Rule("lead", "asking where", rf"where {_DETERMINER}"),
-    Rule("lead", "asking whether", rf"(?:can|could|do) you see {_DETERMINER}"),
-    Rule("lead", "asking whether", r"(?:is there|are there|there is|there's|there are)\b"),
-    Rule("lead", "showing", rf"(?:it's|it is|that's|that is|this is) {_DETERMINER}"),
+    Rule(
+        "lead",
+        "asking",
+        r"(?:would you mind|do you mind|are you able to|do you think you can|is it possible to)\b",
+        "would you mind finding the cup",
+    ),
+    Rule("lead", "asking", r"(?:can|could|would|will) you\b", "could you find the cup"),
+    Rule("lead", "asking", r"help (?:me|us)(?: to)?(?= \w)", "help me find the cup"),
+    Rule(
+        "lead",
+        "wishing",
+        r"(?:i|we)(?: would|'d)?(?: really)? (?:want|need|like|love)(?: you)?(?: to)?\b",
+        "i'd like you to find the cup",
+    ),
+    Rule(
+        "lead",
+        "wishing",
+        r"(?:i'm|i am|we're|we are) (?:looking for|searching for|talking about|interested in)\b",
+        "i'm looking for the cup",
+    ),
+    Rule("lead", "meaning", r"(?:i|we) (?:mean|meant|said|was talking about)\b", "i meant the cup"),
+    Rule(
+        "lead",
+        "permission",
+        r"(?:let me see|let's see|let's look at|let us look at|let me have)\b",
+        "let me see the cup",
+    ),
+    Rule("lead", "looking", r"(?:have|take) a (?:closer )?look at\b", "take a look at the cup"),
+    Rule(
+        "lead",
+        "looking",
+        r"(?:look|looking|stare|glance|gaze|aim)(?: over)?(?: there)? (?:at|for|towards?|to)\b",
+        "look at the cup",
+    ),
+    Rule("lead", "pointing", r"(?:point|pointing) (?:at|to|towards?|out)(?: to me| for me)?\b", "point out the cup"),
+    Rule("lead", "searching", r"(?:search|searching|watch out|keep looking) for\b", "search for the cup"),
+    Rule(
+        "lead",
+        "following",
+        r"(?:focus|concentrate|zoom in|keep an eye|keep your eye|keep your eyes) on\b",
+        "keep an eye on the cup",
+    ),
+    Rule("lead", "going", r"(?:go|drive|move|come|walk|turn)(?: over)? (?:to|towards?)\b", "go to the cup"),
+    Rule("lead", "taking", r"(?:pick (?:up|out)|reach for|get hold of)\b", "pick up the cup"),
+    Rule(
+        "lead",
+        "giving",
+        r"(?:show|bring|get|give|hand|fetch|find|tell|pass|grab) (?:me|us)(?: over)?(?= \w)",
+        "show me the cup",
+    ),
+    Rule(
+        "lead",
+        "finding",
+        r"(?:find|finding|locate|segment|highlight|detect|identify|grab|grasp|fetch)(?= \w)",
+        "find the cup",
+    ),
+    Rule(
+        "lead",
+        "asking where",
+        r"(?:where is|where's|where are|what about|how about|which one is|which is)\b",
+        "where is the cup",
+    ),
+    Rule("lead", "asking where", rf"where {_DETERMINER}", "tell me where the cup is"),
+    Rule("lead", "asking whether", rf"(?:can|could|do) you see {_DETERMINER}", "do you see the cup"),
+    Rule("lead", "asking whether", r"(?:is there|are there|there is|there's|there are)\b", "is there a cup"),
+    Rule("lead", "showing", rf"(?:it's|it is|that's|that is|this is) {_DETERMINER}", "it's the cup"),
     Rule(
         "lead",
         "verbs that are nouns too",
         rf"(?:look|watch|track|follow|mark|show|point|select|get|take|see|choose|pick|outline|bring|give|hand|pass|want"
         rf"|need|try|use|hold|move|lift) {_DETERMINER}",
+        "track the cup",
     ),
-    Rule("tail", "politeness", r"(?:please|thanks|thank you|thanks a lot|thank you very much|will you|would you)"),
-    Rule("tail", "politeness", r"(?:could you|can you|if you can|if you could|if you would|if you please|if possible)"),
-    Rule("tail", "politeness", r"(?:if you don't mind|when you can|when you have a moment|okay|ok|alright|robot)"),
-    Rule("tail", "for whom", r"for (?:me|us)"),
-    Rule("tail", "when", r"(?:(?<!the )right now|now|for a (?:moment|second|minute)|at once|immediately)"),
-    Rule("tail", "asking where", r"(?<=\w )(?:is|are)"),
+    Rule(
+        "tail",
+        "politeness",
+        r"(?:please|thanks|thank you|thanks a lot|thank you very much|will you|would you|could you|can you|if you can"
+        r"|if you could|if you would|if you please|if possible|if you don't mind|when you can|when you have a moment)",
+        "the cup please",
+    ),
+    Rule("tail", "closing", r"(?:okay|ok|alright|robot)", "the cup okay"),
+    Rule("tail", "for whom", r"for (?:me|us)", "the cup for me"),
+    Rule(
+        "tail",
+        "when",
+        r"(?:(?<!the )right now|now|for a (?:moment|second|minute)|at once|immediately)",
+        "the cup right now",
+    ),
+    Rule("tail", "asking where", r"(?<=\w )(?:is|are)", "tell me where the cup is"),
     Rule(
         "whole",
         "ends the command",
@@ -125,20 +206,19 @@ RULES = (
         r"|that's enough|that is enough|that will do|that's all|leave it|let it go|stand down"
         r"|(?:stop|cancel|abort|quit|end|drop|clear)(?: (?:it|that|this|everything|the (?:command|search|task)|looking"
         r"|searching|tracking|following|watching|pointing))+)(?: (?:now|right now|robot|stop|at once))*",
-        "<stop>",
+        "stop looking",
+        _STOP,
     ),
     Rule(
         "whole",
         "speech engines write it on noise",
-        r"(?:thank you|thanks)(?: very much| so much)?(?: for (?:watching|listening|your attention))?(?: everyone)?"
-        r"|(?:please )?(?:like and )?subscribe(?: to (?:my|our|the) channel)?"
-        r"|see you (?:next time|in the next video|later)"
-        r"|(?:good)?bye(?:[ -]?bye)*|(?:subtitles|captions|transcription|translation) by .*|.*\bamara\.org.*|www\..*"
+        rf"{_GOODBYE}(?: {_GOODBYE})*|(?:subtitles|captions|transcription|translation) by .*|.*\bamara\.org.*|www\..*"
         r"|you|the end|music|applause|laughter|silence|blank audio|inaudible|foreign|beep|i'm sorry|sorry",
+        "thank you for watching",
     ),
 )
 
-_STOP = "<stop>"  # the replacement that ends the command; every other whole one refuses
+_STOP_SHARE = 0.5  # "stop" is believed with this share of the confidence that others need: short words have less
 _COMPILED = {
     where: tuple((re.compile(rule.pattern), rule) for rule in RULES if rule.where == where)
     for where in ("spelling", "lead", "tail", "whole")
@@ -162,14 +242,16 @@ def plain(text: str) -> str:
     text = unicodedata.normalize("NFKC", text).casefold().replace("’", "'")
     text = re.sub(r"\[[^\]]*\]|\([^)]*\)|<[^>]*>|\*[^*]*\*|[♪♫]", " ", text)
     text = re.sub(r"[^\w\s'.-]|\.(?!\w)|(?<!\w)[.'-]|[-'](?!\w)", " ", text)
-    text = " ".join(text.split())
-    return _all(text, "spelling", [])
+    return " ".join(text.split())
 
 
 def normalise(text: str, applied: list[Rule] | None = None) -> str:
     """The referring expression in a polite sentence; "" where nothing is left of it. `applied` collects the rules."""
     applied = [] if applied is None else applied
     text = plain(text)
+    for pattern, rule in _COMPILED["spelling"]:
+        text, count = pattern.subn(rule.replacement, text)
+        applied += [rule] * min(count, 1)
     while True:
         before = text
         for pattern, rule in _COMPILED["lead"]:
@@ -200,11 +282,12 @@ class Interpreter:
         text = plain(heard.text)
         if not text:
             return Decision(reason="no words in it")
-        if heard.confidence < self.config.min_confidence:
-            return Decision(
-                reason=f"not understood well enough: confidence {heard.confidence:.2f} is below "
-                f"{self.config.min_confidence:.2f}"
-            )
+        doubt = Decision(
+            reason=f"not understood well enough: confidence {heard.confidence:.2f} is below "
+            f"{self.config.min_confidence:.2f}"
+        )
+        if heard.confidence < self.config.min_confidence * _STOP_SHARE:
+            return doubt
         if _repeats(text):
             return Decision(reason="the same words over and over, as engines write on noise")
         wake = plain(self.config.wake_phrase)
@@ -222,7 +305,9 @@ class Interpreter:
                     if rule.replacement == _STOP:
                         self._awake_until = -1.0
                         return Decision(accepted=True, ends=True)
-                    return Decision(reason=f"{candidate!r} is what {rule.name}")
+                    return Decision(reason=f"{candidate!r}: {rule.name}")
+        if heard.confidence < self.config.min_confidence:
+            return doubt
         if wake and not addressed:
             return Decision(reason=f"not meant for the robot: the wake phrase {wake!r} was not said")
         words = expression.split()
@@ -232,13 +317,6 @@ class Interpreter:
             return Decision(reason=f"{len(words)} words; a command has at most {_LONGEST}")
         self._awake_until = -1.0
         return Decision(command=expression, accepted=True)
-
-
-def _all(text: str, where: str, applied: list[Rule]) -> str:
-    for pattern, rule in _COMPILED[where]:
-        text, count = pattern.subn(rule.replacement, text)
-        applied += [rule] * count
-    return text
 
 
 def _repeats(text: str) -> bool:
