@@ -280,7 +280,7 @@ def false_accepts(listeners: Mapping[str, Listener], minutes: float, *, seed: in
             rows.append(
                 {"engine": engine, "kind": kind, "level": level, "seconds": len(sound) / RATE}
                 | _heard_nothing(heard)
-                | {"undetected": _heard_nothing([past])}
+                | {"undetected": {"seconds": len(part) / RATE} | _heard_nothing([past])}
             )
     return rows
 
@@ -756,6 +756,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 "split": args.split,
                 "sentences": min(count, len(sentences)),
                 "seed": args.seed,
+                "whisper's model": args.whisper_model or "the engine's default",
             },
             "machine": _machine(args.threads or 0),
             "versions": versions,
