@@ -288,14 +288,15 @@ class Supervisor:
             self._blocks.clear()
             self._due = begin
             step = Step(ends=True, resets=True)
-        elif chunk.lost:
+        elif chunk.lost:  # what is being said is not whole any more
             self._due = begin
-            step = Step(ends=True, resets=True)
+            step = Step(resets=True)
         elif chunk.stamp is None:
             self._due = begin  # nothing to hold it against
             if chunk.overflow:
                 self._report(self.GAP, "the device reports an overflow: this machine is too slow or too busy for it")
-        step = self._continue(begin, seconds) if step == Step() and chunk.stamp is not None else step
+        else:
+            step = self._continue(begin, seconds)
         self._measure(chunk)
         self._due += seconds
         return step

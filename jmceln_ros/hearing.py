@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jmceln_core.speech.activity import FRAME
 from jmceln_core.speech.audio import RATE, AudioError, Resampler, clipped, to_mono
 from jmceln_ros.audio import AudioIntake, Chunk, Supervisor
 from jmceln_ros.speech_diagnostics import CLIPPED, UNUSABLE, HearingStatistics
@@ -26,6 +27,7 @@ PATIENCE = 1.0
 
 _SHARPNESS = 0.1  # seconds: what two entries of a Timeline differ by in the one or the other
 _MEMORY = 900  # entries
+_FRAME = FRAME / RATE  # seconds
 
 
 class Timeline:
@@ -53,12 +55,16 @@ class Timeline:
 
 @dataclass(frozen=True)
 class Report:
-    """What is published about an utterance: `heard`, or `failure` in words; `start` and `end` by the node's clock."""
+    """What is published about an utterance: `heard`, or `failure` in words; `start` and `end` by the node's clock.
+
+    They are NaN where the time is not known; `duration` always is.
+    """
 
     heard: Heard | None
     failure: str
     start: float
     end: float
+    duration: float
     frame_id: str
 
 
@@ -174,5 +180,7 @@ class Hearer:
         except Exception as error:
             self._log.debug(traceback.format_exc())
             failure = self._fail(error)
-        start, end = self._timeline.at(utterance.start), self._timeline.at(utterance.end)
-        self._publish(Report(heard, failure, start, end, self._frame_id))
+        # Both are bounds of frames, which need not be bounds of chunks: asked is for the sound inside.
+        start = self._timeline.at(utterance.start + _FRAME) - _FRAME
+        end = self._timeline.at(utterance.end - _FRAME) + _FRAME
+        self._publish(Report(heard, failure, start, end, utterance.duration, self._frame_id))

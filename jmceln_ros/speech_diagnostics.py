@@ -190,8 +190,7 @@ class Condition:
 
 def judge(summary: Summary, condition: Condition) -> tuple[Level, str]:
     """The level and the message of the node's diagnostic: the first of these rules that holds."""
-    quiet = min(summary.audio_age, summary.since)
-    troubles = "; ".join(_troubles(summary))
+    troubles = "; ".join(_troubles(summary, condition))
     rules = (
         (condition.state == "configuring", Level.OK, "loading the engine"),
         (bool(condition.problem), Level.ERROR, condition.problem),
@@ -203,20 +202,17 @@ def judge(summary: Summary, condition: Condition) -> tuple[Level, str]:
             f"failed {summary.failure_age:.0f} s ago: {summary.failure}",
         ),
         (condition.ended, Level.OK, f"{condition.source} was played to its end"),
-        (
-            quiet > _PATIENCE,
-            Level.WARN,
-            f"no sound from {condition.source} for {duration(quiet)}: check the source, its topic and the QoS",
-        ),
         (bool(troubles), Level.WARN, troubles),
         (True, Level.OK, f"listening; last: {summary.transcript or 'nothing said yet'}"),
     )
     return next((level, message) for holds, level, message in rules if holds)
 
 
-def _troubles(summary: Summary) -> list[str]:
+def _troubles(summary: Summary, condition: Condition) -> list[str]:
     """What was wrong with the sound lately, the worst first."""
-    return [
+    quiet = min(summary.audio_age, summary.since)
+    silent = f"no sound from {condition.source} for {duration(quiet)}: check the source, its topic and the QoS"
+    return [silent] * (quiet > _PATIENCE) + [
         remedy.format(amount=summary.troubles[kind], words=summary.words[kind])
         for kind, remedy in _REMEDIES.items()
         if summary.troubles.get(kind, 0.0) > (PEAKS if kind == CLIPPED else 0.0)

@@ -252,7 +252,7 @@ class SpeechNode(LifecycleNode):
             return
         command, transcript = self._outputs
         heard = report.heard
-        message = Transcript(reason=report.failure, duration=max(report.end - report.start, 0.0))
+        message = Transcript(reason=report.failure, duration=report.duration)
         message.engine = self._engine.name if self._engine else ""
         message.header.frame_id = report.frame_id
         if not math.isnan(report.start):
