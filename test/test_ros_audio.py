@@ -20,7 +20,7 @@ from jmceln_ros.audio import MAX_PIECES, AudioIntake, Chunk, RawFormat, Step, Su
 from jmceln_ros.diagnostics import Level
 from jmceln_ros.microphone import Microphone
 from jmceln_ros.parameters import SAMPLE_FORMATS, SpeechSettings, named
-from jmceln_ros.recordings import SILENCE, Recordings
+from jmceln_ros.recordings import Recordings
 from jmceln_ros.speech_diagnostics import CLIPPED, DROPPED, UNUSABLE, Condition, HearingStatistics, judge
 
 RAW = RawFormat(16_000, 1, "S16LE")
@@ -483,7 +483,8 @@ def play(path, **more):
     return source, chunks, problems
 
 
-def test_recordings_are_played_in_real_time_with_silence_after_each(tmp_path):
+def test_recordings_are_played_in_real_time_with_silence_after_each(tmp_path, monkeypatch):
+    monkeypatch.setattr("jmceln_ros.recordings.SILENCE", 0.5)
     write_wav(tmp_path / "b.wav", np.full((800, 2), 7), 8000)
     write_wav(tmp_path / "a.wav", np.full(1600, 5))
     (tmp_path / "broken.wav").write_text("no sound")
@@ -493,7 +494,7 @@ def test_recordings_are_played_in_real_time_with_silence_after_each(tmp_path):
     while not source.ended and time.monotonic() < begin + 20:
         time.sleep(0.02)
     assert source.ended
-    assert time.monotonic() - begin >= 2 * (0.1 + SILENCE)
+    assert time.monotonic() - begin >= 2 * (0.1 + 0.5)
     assert [(c.rate, c.channels) for c in chunks] == [(16_000, 1)] * (len(chunks) // 2) + [(8000, 2)] * (
         len(chunks) // 2
     )
@@ -506,7 +507,8 @@ def test_recordings_are_played_in_real_time_with_silence_after_each(tmp_path):
     assert source.name == str(tmp_path)
 
 
-def test_a_recording_in_a_loop_goes_on_until_it_is_stopped(tmp_path):
+def test_a_recording_in_a_loop_goes_on_until_it_is_stopped(tmp_path, monkeypatch):
+    monkeypatch.setattr("jmceln_ros.recordings.SILENCE", 0.2)
     write_wav(tmp_path / "a.wav", np.full(160, 5))
     source, chunks, _ = play(tmp_path / "a.wav", loop=True)
     deadline = time.monotonic() + 20

@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from jmceln_ros.parameters import PROFILE_NAMES, CameraSettings, SegmentSettings, SpeechSettings, changed, check, named, table
+from jmceln_ros.parameters import (
+    PROFILE_NAMES,
+    CameraSettings,
+    SegmentSettings,
+    SpeechSettings,
+    changed,
+    check,
+    named,
+    table,
+)
 
 ROOT = Path(__file__).parents[1]
 KINDS = {"segment_node": SegmentSettings, "speech_node": SpeechSettings, "camera_node": CameraSettings}
