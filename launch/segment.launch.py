@@ -15,6 +15,13 @@ from launch_ros.utilities import prefix_namespace
 from launch import LaunchContext, LaunchDescription
 
 SWITCH = ("true", "false")
+# Messages of sound, and the topic on which speech_node takes them.
+SOUNDS = {
+    "Audio": "audio",
+    "AudioStamped": "audio_common",
+    "AudioDataStamped": "audio_common",
+    "AudioData": "audio_common/data",
+}
 # (name, default, description[, choices])
 ARGUMENTS = (
     ("namespace", "", "Namespace of the nodes and of their topics."),
@@ -31,15 +38,18 @@ ARGUMENTS = (
     ("log_level", "info", "How much the nodes log.", ("debug", "info", "warn", "error", "fatal")),
     ("respawn", "true", "Whether to start a node again, after two seconds, when its process ends.", SWITCH),
     ("speech", "false", "Whether to start speech_node too, which makes sentences of what is said.", SWITCH),
+    ("speech_source", "", "topic, microphone, microphone:NAME, or a path of recordings; empty is as params_file says."),
+    ("speech_engine", "", "What makes text of speech; empty is as params_file says.", ("", "moonshine", "whisper")),
+    ("wake_phrase", "", "Words that a spoken command has to begin with; empty is as params_file says."),
+    ("audio_topic", "audio", "Topic of the sound that speech_node listens to."),
+    ("audio_type", "Audio", "Its messages: Audio is this package's, the others are audio_common_msgs'.", tuple(SOUNDS)),
 )
 
 
 def start(context: LaunchContext) -> list[Node]:
     """The nodes, once the arguments have their values."""
     value = {name: LaunchConfiguration(name).perform(context) for name, *_ in ARGUMENTS}
-    texts = [name for name in ("model", "device", "image_transport") if value[name]]
-    parameters = {name: ParameterValue(value[name], value_type=str) for name in texts}
-    parameters["autostart"] = value["autostart"] == "true"
+    parameters = given(value, model="model", device="device", image_transport="image_transport")
     if value["depth_topic"]:
         parameters["depth"] = True
 
@@ -48,12 +58,28 @@ def start(context: LaunchContext) -> list[Node]:
         "image": image,
         "image/compressed": f"{image}/compressed",
         "depth": value["depth_topic"] or "depth",
-        "camera_info": value["camera_info_topic"] or image[: image.rfind("/") + 1] + "camera_info",
+        "camera_info": value["camera_info_topic"] or beside(image, "camera_info"),
     }
     nodes = [node(context, value, "segment_node", parameters, topics)]
     if value["speech"] == "true":
-        nodes.append(node(context, value, "speech_node", {}, {}))
+        spoken = given(value, source="speech_source", engine="speech_engine", wake_phrase="wake_phrase")
+        sound = value["audio_topic"]
+        topics = {SOUNDS[value["audio_type"]]: sound, "audio_info": beside(sound, "audio_info")}
+        nodes.append(node(context, value, "speech_node", spoken, topics))
     return nodes
+
+
+def given(value: dict[str, str], **names: str) -> dict:
+    """Parameters by name, each from the argument of that name where it is not empty, and autostart."""
+    texts = {
+        name: ParameterValue(value[argument], value_type=str) for name, argument in names.items() if value[argument]
+    }
+    return {**texts, "autostart": value["autostart"] == "true"}
+
+
+def beside(topic: str, name: str) -> str:
+    """The topic of this name in the namespace of another topic."""
+    return topic[: topic.rfind("/") + 1] + name
 
 
 def node(context: LaunchContext, value: dict[str, str], name: str, parameters: dict, topics: dict[str, str]) -> Node:

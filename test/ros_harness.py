@@ -168,11 +168,11 @@ class Probe(Node):
 
 
 @contextmanager
-def probing(namespace: str = "", command: str = "/command") -> Iterator[Probe]:
+def probing(namespace: str = "", command: str = "/command", of: str = "segment_node") -> Iterator[Probe]:
     """A probe with a context of its own."""
     context = rclpy.Context()
     rclpy.init(context=context)
-    probe = Probe(context, namespace, command)
+    probe = Probe(context, namespace, command, of)
     try:
         yield probe
     finally:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
@@ -20,7 +21,7 @@ pytest.importorskip("rclpy", reason="needs ROS 2: run `make test`")
 pytest.importorskip("jmceln_ros.msg", reason="needs the built messages: run `make test`")
 pytest.importorskip("launch_ros.actions", reason="launch files are checked where ROS 2's launch_ros is installed")
 
-from lifecycle_msgs.msg import State
+from lifecycle_msgs.msg import State, Transition
 from rcl_interfaces.srv import GetParameters
 from ros_harness import START_TIMEOUT, Probe, patches, probing, tiny_checkpoint
 
@@ -93,7 +94,7 @@ def tiny(tmp_path_factory):
 
 
 def parameters_of(probe: Probe, *names: str) -> list[object]:
-    """Values of parameters of segment_node."""
+    """Values of parameters of the probe's node."""
     values = probe.call(GetParameters, "get_parameters", names=list(names)).values
     kinds = (None, "bool_value", "integer_value", "double_value", "string_value")
     return [getattr(value, kinds[value.type]) for value in values]
@@ -105,6 +106,7 @@ def test_every_argument_has_a_description_and_a_default(file):
     arguments = {argument.name: argument for argument in description.get_launch_arguments()}
     wanted = {"namespace", "params_file", "model", "device", "image_topic", "image_transport", "depth_topic"}
     wanted |= {"camera_info_topic", "autostart", "use_sim_time", "log_level", "respawn", "speech"}
+    wanted |= {"speech_source", "speech_engine", "wake_phrase", "audio_topic", "audio_type"}
     assert wanted | ({"source", "command", "rviz", "foxglove"} if "demo" in file else set()) <= set(arguments)
     assert all(argument.description and argument.default_value is not None for argument in arguments.values())
 
@@ -154,6 +156,46 @@ def test_the_arguments_reach_the_node_and_it_is_started_again_after_a_crash(tmp_
         assert launched.interrupt() == 0, launched.output
         assert "process has finished cleanly" in launched.output
         assert "[robot1.segment_node]" not in launched.output  # it would say that the command is kept
+
+
+def test_speech_is_started_with_its_own_arguments(tmp_path):
+    given = {
+        "speech": "true",
+        "speech_source": "topic",
+        "speech_engine": "whisper",
+        "wake_phrase": "hey robot",
+        "audio_topic": "/ears/left",
+        "command_topic": "/say",
+        "autostart": "false",
+    }
+    with launching("segment.launch.py", tmp_path / "log", **given) as launched:
+        with probing(of="speech_node") as probe:
+            values = parameters_of(probe, "source", "engine", "wake_phrase", "autostart", "threshold")
+            assert values == ["topic", "whisper", "hey robot", False, 0.5], launched.output
+            assert len(launched.pids("segment_node")) == len(launched.pids("speech_node")) == 1
+            assert probe.set_parameter("engine", "moonshine") == ""
+            if find_spec("moonshine_cpp"):
+                assert probe.change(Transition.TRANSITION_CONFIGURE), launched.output
+                assert probe.change(Transition.TRANSITION_ACTIVATE), launched.output
+                probe.until(lambda: probe.count_subscribers("/ears/left") and probe.count_publishers("/say"))
+        assert launched.interrupt() == 0, launched.output
+
+
+def test_sound_of_a_foreign_kind_goes_to_its_own_topic(monkeypatch):
+    from launch import LaunchContext
+
+    file = runpy.run_path(str(FOLDER / "segment.launch.py"))
+    started = []
+    monkeypatch.setitem(
+        file["start"].__globals__,
+        "node",
+        lambda context, value, name, parameters, topics: started.append((name, topics)),
+    )
+    context = LaunchContext()
+    context.launch_configurations.update({name: default for name, default, *_ in file["ARGUMENTS"]})
+    context.launch_configurations.update(speech="true", audio_topic="/mic/audio", audio_type="AudioData")
+    file["start"](context)
+    assert started[1] == ("speech_node", {"audio_common/data": "/mic/audio", "audio_info": "/mic/audio_info"})
 
 
 def test_launch_testing_gets_an_answer_from_the_launched_node(tiny):
