@@ -6,6 +6,8 @@ import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from rclpy.type_support import check_for_type_support
+
 from jmceln_core.speech.audio import AudioError
 from jmceln_ros import qos
 from jmceln_ros.audio import Chunk, RawFormat, is_bytes, raw_format, to_chunk
@@ -97,7 +99,7 @@ class AudioTopics:
 
     def start(self) -> None:
         """Subscribes. Raises ParameterProblem (qos_overrides)."""
-        self._kinds = foreign_kinds()
+        self._kinds = self._usable(foreign_kinds())
         taken = {self._node.resolve_topic_name(topic) for topic in self._kinds}
         # Two types under one name are more than the middleware bears; whoever remaps the foreign one to it means that.
         if self._node.resolve_topic_name("audio") not in taken:
@@ -114,6 +116,18 @@ class AudioTopics:
         while self._subscriptions:
             self._node.destroy_subscription(self._subscriptions.pop())
         self._kinds = {}
+
+    def _usable(self, kinds: dict[str, Any]) -> dict[str, Any]:
+        """The kinds, or none where their compiled part is not found: Python's own search path is only one of two."""
+        try:
+            for kind in kinds.values():
+                check_for_type_support(kind)
+        except Exception as error:
+            self._node.get_logger().warning(
+                f"audio_common_msgs is there and cannot be used ({error}): source the setup.bash of its workspace"
+            )
+            return {}
+        return kinds
 
     def _subscribe(self, kind: Any, topic: str, callback: Callable[[Any], None], profile: QoSProfile) -> None:
         self._subscriptions.append(qos.subscription(self._node, kind, topic, callback, profile))

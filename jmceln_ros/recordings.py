@@ -45,7 +45,7 @@ class Recordings:
 
     def start(self) -> None:
         """Begins to play. Raises AudioError, naming the path, where there is nothing to be played."""
-        if not self._path.exists():
+        if self._path == Path() or not self._path.exists():
             raise AudioError(
                 f"source {self.name!r}: there is no such file or folder; give a path, or topic, microphone or "
                 "microphone:NAME"

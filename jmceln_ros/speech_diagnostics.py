@@ -38,6 +38,7 @@ _REMEDIES = {
 
 _EVENTS = 4096  # of trouble that are remembered: beyond that the oldest leave the window early
 _UTTERANCES = 100  # the last ones that percentiles are about
+_CHUNKS = 100  # that the level is about at the most
 _KINDS = 32  # different reasons that are counted apart
 _OTHER = "other"
 _PATIENCE = 3.0  # seconds without sound after which something is wrong
@@ -82,7 +83,7 @@ class HearingStatistics:
         with self._lock:
             self._began = self._clock()
             self._received, self._received_at = 0.0, -math.inf
-            self._powers: deque[tuple[float, float]] = deque()  # seconds, mean square
+            self._powers: deque[tuple[float, float]] = deque(maxlen=_CHUNKS)  # seconds, mean square
             self._troubles: deque[tuple[float, str, float]] = deque(maxlen=_EVENTS)
             self._totals: Counter[str] = Counter()
             self._words: dict[str, str] = {}
@@ -105,7 +106,7 @@ class HearingStatistics:
             return
         with self._lock:
             self._powers.append((seconds, float(np.mean(np.square(mono, dtype=np.float64)))))
-            while sum(length for length, _ in list(self._powers)[1:]) >= 1.0 or len(self._powers) > _UTTERANCES:
+            while sum(length for length, _ in self._powers) - self._powers[0][0] >= 1.0:
                 self._powers.popleft()
 
     def trouble(self, kind: str, words: str = "", amount: float = 1.0) -> None:
@@ -176,7 +177,7 @@ class Condition:
     """What the node is about while it counts.
 
     `state` is the lifecycle state's name, "configuring" while the engine loads; `problem` says why there is no engine,
-    `source_problem` why no sound comes from the source. `source` is for people.
+    or no source, `source_problem` why no sound may come from the source. `source` is for people.
     """
 
     state: str = "active"
@@ -190,12 +191,13 @@ class Condition:
 
 def judge(summary: Summary, condition: Condition) -> tuple[Level, str]:
     """The level and the message of the node's diagnostic: the first of these rules that holds."""
+    quiet = min(summary.audio_age, summary.since) > _PATIENCE
     troubles = "; ".join(_troubles(summary, condition))
     rules = (
         (condition.state == "configuring", Level.OK, "loading the engine"),
         (bool(condition.problem), Level.ERROR, condition.problem),
         (condition.state != "active", Level.OK, f"{condition.state}: nobody listens"),
-        (bool(condition.source_problem), Level.ERROR, condition.source_problem),
+        (bool(condition.source_problem and quiet), Level.ERROR, condition.source_problem),
         (
             summary.failing and summary.failure_age <= summary.window,
             Level.ERROR,

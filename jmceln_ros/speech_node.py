@@ -248,8 +248,13 @@ class SpeechNode(LifecycleNode):
     # Commands out. In the worker's thread.
 
     def _publish(self, report: Report) -> None:
-        if not self.context.ok():  # shutting down: publishers are gone and nobody listens
-            return
+        try:
+            self._tell(report)
+        except Exception:
+            if self.context.ok():  # else shutting down: publishers are gone and nobody listens
+                raise
+
+    def _tell(self, report: Report) -> None:
         command, transcript = self._outputs
         heard = report.heard
         message = Transcript(reason=report.failure, duration=report.duration)

@@ -423,12 +423,13 @@ def test_the_first_rule_that_holds_decides(statistics, clock):
     assert verdict()[0] == Level.OK  # it has only just begun
     clock.now += 4
     assert verdict() == (Level.WARN, "no sound from /audio for 4.0 s: check the source, its topic and the QoS")
+    assert verdict(source_problem="no microphone") == (Level.ERROR, "no microphone")
     assert verdict(ended=True, source="talk.wav") == (Level.OK, "talk.wav was played to its end")
     statistics.received(0.1)
     assert verdict() == (Level.OK, "listening; last: nothing said yet")
     statistics.heard("'Stop' (0.90): the command ends", refused="", engine=0.1, latency=0.7)
     assert "last: 'Stop'" in verdict()[1]
-    assert verdict(source_problem="no microphone") == (Level.ERROR, "no microphone")
+    assert verdict(source_problem="no microphone")[0] == Level.OK  # but there is sound
     assert verdict(problem="no engine", state="unconfigured") == (Level.ERROR, "no engine")
     assert verdict(state="inactive") == (Level.OK, "inactive: nobody listens")
     assert verdict(state="configuring") == (Level.OK, "loading the engine")
@@ -526,6 +527,7 @@ def test_where_there_is_nothing_to_be_played_the_path_is_named(tmp_path):
     (tmp_path / "empty").mkdir()
     for path, said in (
         (tmp_path / "nowhere.wav", "there is no such file or folder"),
+        ("", "there is no such file or folder"),
         (tmp_path / "empty", "no WAV files"),
         (tmp_path / "broken.wav", "not a WAV file"),
     ):

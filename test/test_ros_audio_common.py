@@ -163,6 +163,16 @@ def test_every_kind_of_the_installed_package_is_heard_beside_our_own(foreign, tm
         assert "Traceback" not in process.output
 
 
+def test_a_package_without_its_compiled_part_is_told_and_done_without(foreign, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", foreign[1]["PYTHONPATH"])
+    remappings = {"__ns": "/foreign", "/command": "/foreign/command"}
+    with NodeProcess(BEEP_NODE, tmp_path / "log", remappings=remappings) as process, talking("foreign") as person:
+        person.meet()
+        assert "audio_common_msgs is there and cannot be used" in process.output
+        person.say(600)
+        assert person.understood()[0].command == "the blue cup"
+
+
 def test_the_foreign_kind_may_have_our_topic(foreign, tmp_path, monkeypatch):
     """Two types on one topic are more than the middleware bears: whoever remaps the foreign one has none of ours."""
     package, variables = foreign
