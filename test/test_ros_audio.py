@@ -12,6 +12,8 @@ from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from jmceln_core.speech.activity import Utterance
 from jmceln_core.speech.audio import AudioError, clipped, to_mono
@@ -362,6 +364,20 @@ def test_an_overflow_of_the_device_is_told(supervisor, told):
     assert told == ["gaps"]
 
 
+@given(st.lists(st.tuples(st.floats(0.01, 0.4), st.just(0.0) | st.floats(0.0, 4.9)), min_size=1, max_size=60))
+def test_the_time_stays_right_whatever_is_missing(pieces):
+    supervisor, stamp, heard = Supervisor(lambda kind, words: None), 100.0, 0.0
+    for seconds, gap in pieces:
+        part = chunk(seconds, stamp)
+        step = supervisor.check(part)
+        assert not step.resets
+        heard += step.fill + part.seconds
+        stamp += part.seconds
+        # Within the tolerance, of which a little is forgotten all the time.
+        assert heard == pytest.approx(stamp - 100.0, abs=Supervisor.TOLERANCE * (1.001 + heard / 10))
+        stamp += gap
+
+
 # What is said about it.
 
 
@@ -616,3 +632,54 @@ def test_a_timeline_knows_when_sound_was_taken():
 def test_parameters_name_what_there_is():
     assert named(SpeechSettings)["engine"].metadata["choices"] == ENGINES
     assert Utterance(np.zeros(0), 0.0, 1.0).duration == 1.0
+
+
+RATES = st.sampled_from([4000, 8000, 16_000, 22_050, 48_000, 384_000])
+STREAM = st.lists(
+    st.tuples(
+        RATES,
+        st.integers(1, 3),  # channels
+        st.sampled_from(["int8", "uint8", "int16", "int32", "float32", "float64"]),
+        st.integers(0, 2000),  # frames
+        st.none() | st.floats(-10.0, 10.0),  # how far the stamp is off
+        st.sampled_from([0.0, 0.0, 0.0, 5.0]),  # lost
+        st.sampled_from(["noise", "noise", "NaN", "all at the end of the range"]),
+    ),
+    max_size=30,
+)
+
+
+@settings(max_examples=100)
+@given(STREAM, st.integers(0, 2**32 - 1))
+def test_no_stream_of_chunks_ends_the_worker(stream, seed):
+    """After whatever came before, somebody is understood. One listener for all: it is begun anew each time."""
+    pytest.importorskip("rclpy", reason="needs ROS 2")
+    pytest.importorskip("jmceln_ros.msg", reason="needs the built messages")
+    from ros_beep_node import BeepEngine, make_listener
+
+    from jmceln_ros.hearing import Hearer
+
+    log = SimpleNamespace(**dict.fromkeys(("debug", "warning", "error"), lambda *args, **more: None))
+    intake, reports, random = AudioIntake(), [], np.random.default_rng(seed)
+    hearer = Hearer(intake, make_listener(BeepEngine(""), SpeechSettings()), HearingStatistics(), reports.append, log)
+    hearer.start()
+    now = 100.0
+    for rate, channels, kind, frames, off, lost, content in stream:
+        samples = random.uniform(-0.3, 0.3, frames * channels)
+        if content == "NaN" and frames and kind[0] == "f":
+            samples[-1] = np.nan
+        ends = np.iinfo(kind).max if kind[0] in "iu" else 1.0
+        samples = np.full(frames * channels, ends) if content[0] == "a" else samples * ends
+        intake.put(Chunk(samples.astype(kind), rate, channels, None if off is None else now + off, now, lost=lost))
+        now += frames / rate
+    begin = now + 100.0
+    tone = (0.4 * np.sin(2 * np.pi * 600 * np.arange(9600) / 16_000)).astype(np.float32)
+    for n, samples in enumerate((tone, np.zeros(16_000, np.float32))):
+        intake.put(Chunk(samples, 16_000, 1, begin + 0.6 * n, begin))
+    deadline = time.monotonic() + 20
+    while not (reports and abs(reports[-1].start - begin) < 0.05):
+        assert time.monotonic() < deadline, reports
+        time.sleep(0.001)
+    assert reports[-1].heard.text == "The blue cup."
+    assert reports[-1].end == pytest.approx(begin + 0.6, abs=0.05)
+    hearer.stop()
