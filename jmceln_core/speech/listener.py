@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from jmceln_core.speech.activity import ActivityConfig, Detector, Endpointer, Utterance
-from jmceln_core.speech.engines import Engine, Transcription
 from jmceln_core.speech.interpret import Decision, Interpreter, InterpreterConfig
+from jmceln_core.speech.protocol import Engine, Transcription
 
 
 @dataclass(frozen=True)
