@@ -70,7 +70,7 @@ class BeamSearch:
         logs = logits.astype(np.float64)
         logs -= logs.max(axis=1, keepdims=True)
         logs -= np.log(np.exp(logs).sum(axis=1, keepdims=True))
-        likely = np.argsort(-logs, axis=1)[:, : self._width]
+        likely = np.argpartition(-logs, min(self._width, logs.shape[1] - 1), axis=1)[:, : self._width]
         best: dict[tuple[object, ...], tuple[Hypothesis, int]] = {}
         for parent, hypothesis in enumerate(self.alive):
             for token in likely[parent].tolist():

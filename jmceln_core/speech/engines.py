@@ -32,7 +32,7 @@ WORDS = (
 )
 
 # Of the beam search, found on the development sentences (docs/speech.md).
-_WIDTH, _WEIGHT, _BONUS = 12, 0.35, 2.0
+_WIDTH, _WEIGHT, _BONUS = 8, 0.35, 2.0
 _SHORTEST = RATE // 4  # samples; what is shorter is padded to this with silence
 
 
@@ -134,7 +134,11 @@ class Moonshine:
             if not parents:
                 break
             last = [hypothesis.tokens[-1] for hypothesis in search.alive]
-            cache = {name: state[parents] for name, state in cache.items()}
+            for name, state in cache.items():
+                if ".decoder." in name:
+                    cache[name] = state[parents]
+                elif len(parents) != len(state):  # of the sound: the same for all
+                    cache[name] = np.repeat(state[:1], len(parents), axis=0)
         best = search.best
         written = b"".join(self._pieces[token] for token in best.tokens if token != self._END)
         text = written.decode(errors="ignore").replace(SPACE, " ").strip()
