@@ -202,7 +202,7 @@ class SpeechSettings:
     max_utterance: float = parameter(
         10.0, "What goes on for more seconds without a pause is refused.", low=1.0, high=30.0
     )
-    min_confidence: float = parameter(0.6, "What the engine is less sure of is refused.", low=0.0, high=1.0)
+    min_confidence: float = parameter(0.5, "What the engine is less sure of is refused.", low=0.0, high=1.0)
     wake_phrase: str = parameter("", "With it only what begins with these words is a command; empty is none.")
     wake_window: float = parameter(5.0, "Seconds that the wake phrase, said alone, holds for.", low=0.0, high=60.0)
     qos_audio: str = profile("stream", "QoS of the sound.", name="qos.audio")

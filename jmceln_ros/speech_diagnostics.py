@@ -168,8 +168,9 @@ class HearingStatistics:
 
 
 def _kind(reason: str) -> str:
-    """A reason without what is different each time: what was said, numbers, and what follows a colon."""
-    return re.sub(r"\d+(\.\d+)?", "N", re.sub(r"'[^']*'|\"[^\"]*\"", "...", reason).partition(":")[0]).strip()
+    """A reason without what is different each time: what was said, numbers, and the details behind a colon."""
+    general = re.sub(r"'[^']*'|\"[^\"]*\"", "...", reason).removeprefix("...: ").partition(":")[0]
+    return re.sub(r"\d+(\.\d+)?", "N", general)
 
 
 @dataclass(frozen=True)
