@@ -14,7 +14,7 @@ WORKDIR /opt/jmceln
 RUN --mount=type=bind,source=package.xml,target=/tmp/src/jmceln_ros/package.xml \
     echo 'APT::Install-Recommends "false";' > /etc/apt/apt.conf.d/90-no-recommends \
     && apt-get update \
-    && apt-get install -y --no-install-recommends python3-venv \
+    && apt-get install -y --no-install-recommends libportaudio2 python3-venv \
     && rosdep update --rosdistro "${ROS_DISTRO}" \
     && rosdep install --from-paths /tmp/src --ignore-src -y -t buildtool -t build -t build_export -t exec \
     && rm -rf /var/lib/apt/lists/*
@@ -30,7 +30,7 @@ RUN --mount=type=bind,source=requirements,target=/tmp/requirements \
         /tmp/requirements/lock.txt > constraints.txt \
     && python3 -c 'import numpy; print(f"numpy=={numpy.__version__}")' >> constraints.txt \
     && venv/bin/pip install ${TORCH_INDEX:+--extra-index-url "${TORCH_INDEX}"} \
-        -c constraints.txt -r /tmp/requirements/runtime.txt
+        -c constraints.txt -r /tmp/requirements/runtime.txt -r /tmp/requirements/speech.txt
 
 # The package. From a bind mount: the weights are in the image once.
 RUN --mount=type=bind,target=/tmp/src/jmceln_ros \

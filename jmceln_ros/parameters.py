@@ -176,7 +176,7 @@ class SpeechSettings:
     )
     words: str = parameter(
         "",
-        "Names of things, with spaces between, that whisper is to expect; empty is its own list.",
+        "Names of things, with spaces between, that the engine is to expect; empty is a list of common ones.",
         changes=AT_CONFIGURE,
     )
     source: str = parameter(

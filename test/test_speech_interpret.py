@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -190,3 +191,7 @@ def test_the_command_line_shows_the_rules(capsys):
     assert capsys.readouterr().out.splitlines()[-1].startswith("refused: ")
     interpret.main(["robot, stop", "--wake-phrase", "robot"])
     assert capsys.readouterr().out.splitlines()[-1] == "stop"
+
+
+def test_the_document_has_the_table_of_rules():
+    assert interpret.table() in (Path(__file__).parents[1] / "docs" / "speech.md").read_text()

@@ -325,15 +325,30 @@ def _repeats(text: str) -> bool:
     return re.search(r"\b(\w+(?: \w+){0,3})(?: \1){3,}\b", text) is not None
 
 
+def table() -> str:
+    """RULES as a Markdown table, one line for rules of the same kind: for docs/speech.md."""
+    examples: dict[tuple[str, str], list[str]] = {}
+    for rule in RULES:
+        examples.setdefault((rule.where, rule.name), []).append(rule.example)
+    lines = ["| where | what | for example | becomes |", "|---|---|---|---|"]
+    for (where, name), said in examples.items():
+        decision = Interpreter().decide(Transcription(said[0], 1.0))
+        becomes = decision.command or ("(the command ends)" if decision.ends else "(refused)")
+        lines.append(f"| {where} | {name} | {said[0]} | {becomes} |")
+    return "\n".join(lines)
+
+
 def main(args: Sequence[str] | None = None) -> int:
-    """Prints what becomes of a sentence, and by which rules."""
+    """Prints what becomes of a sentence, and by which rules; without one, the table of rules."""
     parser = argparse.ArgumentParser(prog="python -m jmceln_core.speech.interpret", description=__doc__)
-    parser.add_argument("sentence", help="as an engine would write it")
+    parser.add_argument("sentence", nargs="?", help="as an engine would write it; without it, the rules are printed")
     parser.add_argument("--wake-phrase", default="", help="what a command has to begin with")
     options = parser.parse_args(args)
-    decision = Interpreter(InterpreterConfig(wake_phrase=options.wake_phrase)).decide(
-        Transcription(options.sentence, 1.0)
-    )
+    if options.sentence is None:
+        print(table())
+        return 0
+    interpreter = Interpreter(InterpreterConfig(wake_phrase=options.wake_phrase))
+    decision = interpreter.decide(Transcription(options.sentence, 1.0))
     rules: list[Rule] = []
     normalise(options.sentence, rules)
     for rule in rules:
