@@ -1,7 +1,8 @@
-"""What the command lines share that take a training configuration: train, ablate, benchmark, data.shard."""
+"""What command lines share, most of it for those with a training configuration: train, ablate, benchmark, shard."""
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,13 @@ from typing import Any
 from jsonargparse import ArgumentParser, Namespace
 
 from jmceln_core.config import ConfigError, TrainConfig, resource
+
+
+def positive(text: str) -> int:
+    """A `type` of argparse: a whole number above zero."""
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not positive")
+    return number
 
 
 def training_parser(module: str, description: str) -> ArgumentParser:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import get_args
 
 from jmceln_core.checkpoint import CheckpointError
+from jmceln_core.command import positive
 from jmceln_core.data.grounding import DataError
 from jmceln_core.data.readers import DATASETS, read
 from jmceln_core.evaluation import bootstrap, gallery, report
@@ -22,12 +23,6 @@ from jmceln_core.evaluation.protocol import PROTOCOLS
 from jmceln_core.evaluation.run import evaluate, subset
 from jmceln_core.evaluation.scene import Size, side_of
 from jmceln_core.segmenter import Precision, Segmenter
-
-
-def _positive(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"{number} is not positive")
-    return number
 
 
 def _count(text: str) -> int:
@@ -68,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="true|false",
         help="true: the split may be a part of the published one (default: false)",
     )
-    data.add_argument("--limit", type=_positive, metavar="N", help="N pictures only, chosen by the seed: a quick look")
+    data.add_argument("--limit", type=positive, metavar="N", help="N pictures only, chosen by the seed: a quick look")
     measure = parser.add_argument_group("measurement")
     measure.add_argument(
         "--protocol", choices=PROTOCOLS, default="lavt", help="how IoU meets a threshold (default: lavt)"
@@ -80,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
         help="compare masks at the picture's own size or in the network's square (default: original)",
     )
     measure.add_argument(
-        "--draws", type=_positive, default=bootstrap.DRAWS, help="bootstrap draws (default: %(default)s)"
+        "--draws", type=positive, default=bootstrap.DRAWS, help="bootstrap draws (default: %(default)s)"
     )
     measure.add_argument("--seed", type=int, default=0, help="of the bootstrap, --limit and --gallery (default: 0)")
     measure.add_argument(

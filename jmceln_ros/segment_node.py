@@ -15,7 +15,7 @@ from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
@@ -28,6 +28,7 @@ from jmceln_ros.diagnostics import Condition, Statistics, gpu_memory, to_status
 from jmceln_ros.frames import name_problem
 from jmceln_ros.inputs import Inputs
 from jmceln_ros.intake import Command, Intake, Unanswerable, blank
+from jmceln_ros.managed import ManagedNode
 from jmceln_ros.models import (
     MODEL_PARAMETERS,
     Models,
@@ -46,7 +47,7 @@ from jmceln_ros.srv import Segment, SetCommand
 from jmceln_ros.targets import seconds_between
 
 
-class SegmentNode(LifecycleNode):
+class SegmentNode(ManagedNode):
     """Answers the newest image for the command in force, and questions asked beside the stream.
 
     configure loads the model, activate subscribes and starts the one worker thread in which all inference happens,
@@ -77,8 +78,6 @@ class SegmentNode(LifecycleNode):
         self._outputs: Outputs | None = None
         self._answerer: Answerer | None = None
         self._inputs = Inputs(self, self._on_frame, self._space)
-        self._state = "unconfigured"
-        self._trouble = ""  # why there is no model
 
         # Work that other threads, and callbacks in which it is not allowed, leave to the executor.
         self._left: deque[Callable[[], None]] = deque()
@@ -165,37 +164,6 @@ class SegmentNode(LifecycleNode):
             f"answers on {self._outputs.target_topic}"
         )
         return result
-
-    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stops answering; model and command stay."""
-        self.stop()
-        self._state = "inactive"
-        return super().on_deactivate(state)
-
-    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Lets the model and its memory go."""
-        result = super().on_cleanup(state)
-        self._trouble = ""  # of a model that is not wanted now
-        self._release("unconfigured")
-        return result
-
-    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stops answering and lets the model go, from any state."""
-        self.stop()
-        result = super().on_shutdown(state)
-        self._release("finalized")
-        return result
-
-    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Back to unconfigured, from where the node can be configured again."""
-        self.stop()
-        self._release("unconfigured")
-        return TransitionCallbackReturn.SUCCESS
-
-    def start(self) -> None:
-        """Configures and activates if the parameter `autostart` says so."""
-        if self._settings.autostart and self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
-            self.trigger_activate()
 
     def stop(self) -> None:
         """Ends the subscriptions and the worker; waits for the inference that is running."""

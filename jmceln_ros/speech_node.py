@@ -14,7 +14,7 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.time import Time
 from std_msgs.msg import String
@@ -28,6 +28,7 @@ from jmceln_ros import parameters, qos
 from jmceln_ros.audio import AudioIntake, RawFormat, Source
 from jmceln_ros.audio_topics import AudioTopics
 from jmceln_ros.hearing import Hearer, Report
+from jmceln_ros.managed import ManagedNode
 from jmceln_ros.microphone import Microphone
 from jmceln_ros.msg import Transcript
 from jmceln_ros.parameters import AT_ACTIVATE, AT_CONFIGURE, ParameterProblem, SpeechSettings
@@ -74,7 +75,7 @@ def configs(settings: SpeechSettings) -> tuple[ActivityConfig, InterpreterConfig
     return activity, InterpreterConfig(settings.min_confidence, settings.wake_phrase, settings.wake_window)
 
 
-class SpeechNode(LifecycleNode):
+class SpeechNode(ManagedNode):
     """Listens to a source of sound and publishes what was said as commands.
 
     configure loads engine and voice detector, activate opens the source and starts the one worker thread in which all
@@ -96,8 +97,6 @@ class SpeechNode(LifecycleNode):
         self._source: Source | None = None
         self._hearer: Hearer | None = None
         self._outputs: list[Any] = []
-        self._state = "unconfigured"
-        self._trouble = ""  # why there is no engine, or no source
 
         self.add_on_set_parameters_callback(self._on_parameters)
         self._diagnostics = qos.publisher(self, DiagnosticArray, "/diagnostics", qos.RESULT)
@@ -157,37 +156,6 @@ class SpeechNode(LifecycleNode):
         command, transcript = (output.topic_name for output in self._outputs)
         self.get_logger().info(f"active: sound from {self._source.name}, commands on {command}, texts on {transcript}")
         return result
-
-    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stops listening; the engine stays."""
-        self.stop()
-        self._state = "inactive"
-        return super().on_deactivate(state)
-
-    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Lets the engine and its memory go."""
-        result = super().on_cleanup(state)
-        self._trouble = ""
-        self._release("unconfigured")
-        return result
-
-    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stops listening and lets the engine go, from any state."""
-        self.stop()
-        result = super().on_shutdown(state)
-        self._release("finalized")
-        return result
-
-    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Back to unconfigured, from where the node can be configured again."""
-        self.stop()
-        self._release("unconfigured")
-        return TransitionCallbackReturn.SUCCESS
-
-    def start(self) -> None:
-        """Configures and activates if the parameter `autostart` says so."""
-        if self._settings.autostart and self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
-            self.trigger_activate()
 
     def stop(self) -> None:
         """Closes the source and ends the worker; waits for the utterance that is being transcribed."""

@@ -21,6 +21,7 @@ from typing import Any, get_args
 import torch
 
 from jmceln_core import checkpoint
+from jmceln_core.command import positive
 from jmceln_core.config import ConfigError
 from jmceln_core.data.grounding import GroundingData
 from jmceln_core.data.refcocos import BoxData
@@ -215,12 +216,6 @@ def _described(name: str, found: Found) -> tuple[tuple[str, ...], tuple[object, 
     return (name, report.title(summary)), (first["pictures"], first["sentences"])
 
 
-def _positive(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"{number} is not positive")
-    return number
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m jmceln_core.evaluation.table",
@@ -246,10 +241,10 @@ def _parser() -> argparse.ArgumentParser:
         help="holds the sets' folders; may be given several times, the first that has a folder counts",
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="gets all that is written")
-    parser.add_argument("--limit", type=_positive, metavar="N", help="N pictures of each set: a quick look")
-    parser.add_argument("--draws", type=_positive, default=bootstrap.DRAWS, help="default: %(default)s")
+    parser.add_argument("--limit", type=positive, metavar="N", help="N pictures of each set: a quick look")
+    parser.add_argument("--draws", type=positive, default=bootstrap.DRAWS, help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap and --limit (default: 0)")
-    parser.add_argument("--threads", type=_positive, help="of the processor for torch (default: torch's choice)")
+    parser.add_argument("--threads", type=positive, help="of the processor for torch (default: torch's choice)")
     parser.add_argument("--device", help="for example cpu or cuda (default: a GPU if there is one)")
     parser.add_argument("--precision", choices=get_args(Precision), help="default: fp32")
     return parser

@@ -33,6 +33,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from jmceln_core.command import positive
 from jmceln_core.config import ConfigError, from_dict, read_yaml, resource
 from jmceln_core.speech import noise, speaker
 from jmceln_core.speech.activity import Utterance
@@ -691,12 +692,6 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _positive(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"{number} is not positive")
-    return number
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m jmceln_core.speech.measure", description="Measure how well spoken commands are understood."
@@ -711,7 +706,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--voices", nargs="+", choices=speaker.VOICES, default=speaker.VOICES, help="default: all")
     parser.add_argument("--conditions", nargs="+", choices=CONDITIONS, default=tuple(CONDITIONS), help="default: all")
     parser.add_argument("--split", choices=SPLITS, default=SPLITS[0], help="which sentences (default: %(default)s)")
-    parser.add_argument("--sentences", type=_positive, metavar="N", help="only N of them, evenly from the list")
+    parser.add_argument("--sentences", type=positive, metavar="N", help="only N of them, evenly from the list")
     parser.add_argument(
         "--noise-minutes", type=float, default=10.0, metavar="M", help="without speech (default: 10; 0: none)"
     )
@@ -719,7 +714,7 @@ def _parser() -> argparse.ArgumentParser:
         "--latency-sentences", type=int, default=20, metavar="N", help="replayed in real time (default: 20; 0: none)"
     )
     parser.add_argument("--busy", action="store_true", help="time the latency beside a busy process for each core, too")
-    parser.add_argument("--threads", type=_positive, help="of the engines (default: their own choice)")
+    parser.add_argument("--threads", type=positive, help="of the engines (default: their own choice)")
     parser.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
     parser.add_argument(
         "--out", type=Path, default=Path("runs/speech"), metavar="DIR", help="gets all that is written; %(default)s"
