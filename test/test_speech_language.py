@@ -115,6 +115,22 @@ def test_the_command_reads_text_and_json(tmp_path, capsys):
     assert "cup" in LanguageModel.load(tmp_path / "m.txt.gz")
 
 
+def test_test_sentences_can_be_left_out(tmp_path):
+    (tmp_path / "a.txt").write_text("\n".join([*SENTENCES, *["the orange kettle", "orange kettle"] * 9]))
+    (tmp_path / "s.yaml").write_text('test: [{say: "find the orange kettle", command: "the orange kettle"}]\n')
+    for arguments, known in ([], True), (["--without", str(tmp_path / "s.yaml")], False):
+        language.main([str(tmp_path / "a.txt"), *arguments, "--out", str(tmp_path / "m.txt.gz")])
+        assert ("kettle" in LanguageModel.load(tmp_path / "m.txt.gz")) == known
+
+
+def test_a_word_that_was_never_counted_has_a_bounded_cost():
+    """Otherwise "broom", which nobody has told it of, is heard as "room", and "router" as nothing at all."""
+    model = LanguageModel.load()
+    assert "router" not in model
+    assert model.log_probability("router", ("find", "the")) == pytest.approx(math.log(language._LEAST))
+    assert model.probability("router", ("find", "the")) < language._LEAST
+
+
 def test_the_bundled_model_prefers_what_people_say_to_robots():
     model = LanguageModel.load()
     pairs = [
@@ -163,7 +179,7 @@ def everything(logits, steps, model, weight, bonus):
             if token != END_TOKEN:
                 if len(longer) < steps:
                     waiting.append((longer, sound + log))
-            elif log >= logs.max() - 3.0:
+            elif log >= logs.max() - (3.0 if tokens else 0.0):  # no text at all only if that is the likeliest
                 said = words(b"".join(PIECES[t] for t in tokens).decode().replace(SPACE, " "))
                 value = sound + log + bonus * len(said) + weight * model.score(said)
                 best = max(best, (value, longer))

@@ -149,7 +149,7 @@ class Endpointer:
             self._spoken += 1
         if index + 1 - self._last >= _frames(config.pause):
             return self._finish()
-        if not self._overlong and index + 1 - self._first >= _frames(config.max_utterance):
+        if not self._overlong and self._last - self._first >= _frames(config.max_utterance):
             utterance = self._utterance(cut=True)
             self._overlong, self._kept = True, []
             return utterance

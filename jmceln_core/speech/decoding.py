@@ -13,7 +13,8 @@ from jmceln_core.speech.language import BEGIN, END, LanguageModel, words
 SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
 
 
-_UNLIKELY = 3.0  # natural logarithm: the end is a choice only where it is at most this much below the likeliest token
+_UNLIKELY = 3.0  # natural logarithm: the end is a choice only where it is at most this much below the likeliest token,
+# and no text at all only where it is the likeliest
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class BeamSearch:
     def extend(self, logits: np.ndarray) -> list[int]:
         """Goes on by one token; returns which of the old `alive` each new one continues.
 
-        `logits` is (len(alive), vocabulary). Empty when nothing that goes on can be better than what has ended.
+        `logits` is (len(alive), vocabulary). Empty when nothing that goes on is better than what has ended.
         """
         logs = logits.astype(np.float64)
         logs -= logs.max(axis=1, keepdims=True)
@@ -75,7 +76,8 @@ class BeamSearch:
         for parent, hypothesis in enumerate(self.alive):
             for token in likely[parent].tolist():
                 # Whether the sound has ended is the engine's to say: short texts are cheap to the language model.
-                if token == self._end and logs[parent, token] < logs[parent].max() - _UNLIKELY:
+                least = logs[parent].max() - (_UNLIKELY if hypothesis.tokens else 0.0)
+                if token == self._end and logs[parent, token] < least:
                     continue
                 longer = self._longer(hypothesis, token, float(logs[parent, token]))
                 if longer.ended:

@@ -17,6 +17,7 @@ import numpy as np
 from jmceln_core.speech.audio import RATE
 from jmceln_core.speech.decoding import SPACE, BeamSearch
 from jmceln_core.speech.language import LanguageModel
+from jmceln_core.speech.language import words as spelled
 from jmceln_core.speech.missing import EngineMissing, needed
 from jmceln_core.speech.protocol import Engine, Transcription
 
@@ -53,7 +54,7 @@ def load_engine(
     Raises ValueError for another name, EngineMissing without the package, SpeechModelError for the model.
     """
     if name == "moonshine":
-        return Moonshine(model, device=device, threads=threads, language=LanguageModel.load(words=words.split()))
+        return Moonshine(model, device=device, threads=threads, language=LanguageModel.load(words=spelled(words)))
     if name == "whisper":
         return Whisper(model, device=device, threads=threads, words=words)
     raise ValueError(f"no engine is called {name!r}; choose one of {', '.join(ENGINES)}")

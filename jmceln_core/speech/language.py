@@ -22,14 +22,14 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import yaml
 
-from jmceln_core.config import resource
+from jmceln_core.config import read_yaml, resource
 from jmceln_core.speech.interpret import normalise, plain
 
 #: What stands before the first word and after the last.
 BEGIN, END = "<s>", "</s>"
 
+_LEAST = 1e-7  # probability in a search, where a word that was never counted must not cost more than all the sound
 _UNKNOWN = 1e-5  # probability of a word that was never counted, before what is left over for all of those
 # What is counted less often is left out: slips of the pen (a sentence gives a word four times), and size.
 _MIN_WORD, _MIN_TRIGRAM = 8, 2
@@ -76,6 +76,7 @@ class LanguageModel:
             totals[key[:-1]] += count
             kinds[key[:-1]] += 1
         self._totals, self._kinds = totals, kinds
+        #: Natural logarithm of probability(word, history), and of _LEAST where that is more.
         self.log_probability = lru_cache(maxsize=100_000)(self._log_probability)
 
     @classmethod
@@ -116,10 +117,10 @@ class LanguageModel:
         return (self._counts.get((*history, word), 0) + kinds * lower) / (self._totals[history] + kinds)
 
     def _log_probability(self, word: str, history: tuple[str, ...]) -> float:
-        return math.log(self.probability(word, history))
+        return math.log(max(self.probability(word, history), _LEAST))
 
     def score(self, words: Sequence[str]) -> float:
-        """Natural logarithm of the probability of a whole sentence, its end included."""
+        """Sum of `log_probability` over a whole sentence, its end included."""
         history: tuple[str, ...] = (BEGIN,)
         total = 0.0
         for word in (*words, END):
@@ -185,14 +186,24 @@ def sentences_of(path: str | Path) -> Iterator[str]:
             waiting += item
 
 
+def _bare(text: str) -> tuple[str, ...]:
+    """The words without an article before them."""
+    found = words(text)
+    return tuple(found[1:] if found[:1] in (["the"], ["a"], ["an"]) else found)
+
+
 def main(args: Sequence[str] | None = None) -> int:
     """Counts and writes."""
     parser = argparse.ArgumentParser(prog="python -m jmceln_core.speech.language", description=__doc__)
     parser.add_argument("corpus", nargs="+", type=Path, help="text or json files with sentences")
+    parser.add_argument("--without", type=Path, metavar="YAML", help="leave out the test sentences of this file")
     parser.add_argument("--out", type=Path, required=True, help="file to write (.txt.gz)")
     options = parser.parse_args(args)
-    frames = yaml.safe_load(resource("speech/frames.yaml").read_text(encoding="utf-8"))
-    sentences = (sentence for path in options.corpus for sentence in sentences_of(path))
+    frames = read_yaml(resource("speech/frames.yaml"))
+    tested = (
+        {_bare(each.get("command", "")) for each in read_yaml(options.without)["test"]} if options.without else set()
+    )
+    sentences = (text for path in options.corpus for text in sentences_of(path) if _bare(text) not in tested)
     model = LanguageModel(count(sentences, frames))
     model.save(options.out)
     print(f"{options.out}: {len(model)} counts, {options.out.stat().st_size} bytes")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -16,7 +17,8 @@ from jmceln_core.speech.protocol import Engine, Transcription
 class Heard:
     """An utterance that was dealt with.
 
-    `start` and `end` of its speech are seconds of the stream, `seconds` is what the engine took.
+    `start` and `end` of its speech are seconds of the stream, `seconds` is what the engine took, NaN if it was not
+    asked.
     """
 
     text: str
@@ -63,7 +65,7 @@ class Listener:
         if utterance.cut:
             longest = self.endpointer.config.max_utterance
             decision = Decision(reason=f"longer than {longest:g} s without a pause: not a command")
-            return Heard("", 0.0, decision, utterance.start, utterance.end, 0.0)
+            return Heard("", 0.0, decision, utterance.start, utterance.end, math.nan)
         begin = time.perf_counter()
         heard: Transcription = self.engine.transcribe(utterance.samples)
         seconds = time.perf_counter() - begin

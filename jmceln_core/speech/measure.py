@@ -223,7 +223,7 @@ def attempt(listener: Listener, recording: Recording, *, engine: str, voice: str
         errors=word_errors(sentence.say, text),
         recorded=len(recording.samples) / RATE,
         utterances=tuple(len(utterance.samples) / RATE for utterance, _ in found),
-        engine_seconds=sum(answer.seconds for answer in heard),
+        engine_seconds=sum(answer.seconds for answer in heard if not math.isnan(answer.seconds)),
         chain_seconds=seconds,
     )
 
