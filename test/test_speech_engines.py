@@ -120,8 +120,17 @@ def test_unknown_engines_and_devices_are_refused_with_the_choices():
     with pytest.raises(ValueError, match="'siri'; choose one of moonshine, whisper"):
         load_engine("siri")
     pytest.importorskip("moonshine_cpp")
-    with pytest.raises(SpeechModelError, match="device 'tpu'; cpu, cuda"):
-        load_engine(device="tpu")
+    for engine in ENGINES:
+        for device in ("tpu", "cuda:x"):
+            with pytest.raises(SpeechModelError, match=f"device '{device}'; cpu, cuda"):
+                load_engine(engine, device=device)
+
+
+def test_words_are_spelled_as_the_decoder_has_them(moonshine):
+    engine = load_engine(words="Theremin T-shirt", threads=1)
+    for word in ("theremin", "t", "shirt"):
+        assert word in engine._language
+    assert "theremin" not in moonshine._language
 
 
 @pytest.mark.parametrize(

@@ -110,8 +110,8 @@ class Moonshine:
 
     def transcribe(self, samples: np.ndarray) -> Transcription:
         """As Engine: beam search with the language model."""
-        samples = np.pad(samples, (0, max(_SHORTEST - len(samples), 0)))
-        (hidden,) = self._encoder.run(None, {"input_values": samples[None].astype(np.float32)})
+        samples = _padded(samples)
+        (hidden,) = self._encoder.run(None, {"input_values": samples[None]})
         search = BeamSearch(
             self._pieces, self._END, width=self._width, language=self._language, weight=_WEIGHT, bonus=_BONUS
         )
@@ -155,12 +155,12 @@ class Whisper:
         with needed("faster-whisper"):
             from faster_whisper import WhisperModel
         model = model or "base.en"
-        kind, _, index = (device or "cpu").partition(":")
+        kind, index = _place(device)
         try:
             self._model: Any = WhisperModel(
                 model,
                 device=kind,
-                device_index=int(index or 0),
+                device_index=index,
                 compute_type="int8" if kind == "cpu" else "float16",
                 cpu_threads=threads,
             )
@@ -182,8 +182,7 @@ class Whisper:
 
     def transcribe(self, samples: np.ndarray) -> Transcription:
         """As Engine; the confidence is lowered by Whisper's own probability that nobody speaks."""
-        samples = np.pad(samples, (0, max(_SHORTEST - len(samples), 0)))
-        segments = list(self._model.transcribe(samples.astype(np.float32), **self._options)[0])
+        segments = list(self._model.transcribe(_padded(samples), **self._options)[0])
         tokens = sum(len(segment.tokens) for segment in segments)
         if not tokens:
             return Transcription("", 0.0)
@@ -201,15 +200,26 @@ def _inside(package: str) -> Path:
     return Path(spec.origin).parent
 
 
-def _providers(onnxruntime: Any, device: str) -> list[Any]:
+def _padded(samples: np.ndarray) -> np.ndarray:
+    """With silence behind them, if they are too short for an engine; float32."""
+    return np.pad(samples, (0, max(_SHORTEST - len(samples), 0))).astype(np.float32)
+
+
+def _place(device: str) -> tuple[str, int]:
+    """cpu or cuda, and which of them. Raises SpeechModelError for another name."""
     kind, _, index = (device or "cpu").partition(":")
+    if kind not in ("cpu", "cuda") or not (index or "0").isdecimal():
+        raise SpeechModelError(f"device {device!r}; cpu, cuda or cuda:1 are understood")
+    return kind, int(index or 0)
+
+
+def _providers(onnxruntime: Any, device: str) -> list[Any]:
+    kind, index = _place(device)
     if kind == "cpu":
         return ["CPUExecutionProvider"]
-    if kind != "cuda":
-        raise SpeechModelError(f"device {device!r}; cpu, cuda or cuda:1 are understood")
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         raise SpeechModelError(f"device {device!r}: this onnxruntime has no CUDA; pip install onnxruntime-gpu")
-    return [("CUDAExecutionProvider", {"device_id": int(index or 0)}), "CPUExecutionProvider"]
+    return [("CUDAExecutionProvider", {"device_id": index}), "CPUExecutionProvider"]
 
 
 def _unpacked(file: Path) -> bytes:
