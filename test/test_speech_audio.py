@@ -121,5 +121,9 @@ def test_a_file_that_is_no_wav_is_named(tmp_path):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(AudioError, match=rf"{name}.*ffmpeg"):
             load(tmp_path / name)
+    for kind in (np.zeros(0, np.int16), np.zeros((0, 2), np.float32)):
+        wavfile.write(tmp_path / "silent.wav", 16_000, kind)
+        with pytest.raises(AudioError, match=r"silent\.wav: no samples in it"):
+            load(tmp_path / "silent.wav")
     with pytest.raises(AudioError, match=r"missing\.wav: cannot be read"):
         load(tmp_path / "missing.wav")

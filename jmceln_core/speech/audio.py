@@ -101,6 +101,8 @@ def read_wav(path: str | Path) -> tuple[np.ndarray, int]:
         ) from error
     if not RATES[0] <= rate <= RATES[1]:
         raise AudioError(f"{path}: a sampling rate of {rate} Hz; it must lie in {RATES[0]} to {RATES[1]}")
+    if not samples.size:
+        raise AudioError(f"{path}: no samples in it; record it again")
     return samples.reshape(len(samples), -1), rate
 
 
