@@ -24,7 +24,7 @@ _RATE = 10.0  # Hz of the camera
 _SECONDS_TO_HEAR = 30.0
 
 
-class Speaker(Client):
+class Player(Client):
     """Plays sound to /audio in real time, silence between the recordings, and collects the transcripts."""
 
     def __init__(self) -> None:
@@ -94,7 +94,7 @@ def run(
     with (
         NodeProcess(executable("segment_node"), output / "segment_node.log", parameters=settings) as segment,
         NodeProcess(executable("speech_node"), output / "speech_node.log") as speech,
-        connected(Speaker) as client,
+        connected(Player) as client,
     ):
         print("segment_node and speech_node: loading the models ...", flush=True)
         picture = show()
@@ -113,7 +113,7 @@ def run(
     return failures
 
 
-def _one(client: Speaker, file: Path, samples: np.ndarray, frame_id: str, output: Path, timeout: float) -> bool:
+def _one(client: Player, file: Path, samples: np.ndarray, frame_id: str, output: Path, timeout: float) -> bool:
     """Speaks one recording and prints what becomes of it; whether something did."""
     client.forget()
     client.active.clear()
@@ -129,8 +129,8 @@ def _one(client: Speaker, file: Path, samples: np.ndarray, frame_id: str, output
         flush=True,
     )
     if not heard.accepted:
-        print(f"    refused: {heard.reason}", flush=True)
-        return True
+        print(f"    REFUSED: {heard.reason}", flush=True)
+        return False
     if not heard.command:
         client.spin(lambda: "" in client.active, timeout)
         print(

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -21,6 +22,8 @@ pytest.importorskip("jmceln_ros.msg", reason="needs the built messages: run `mak
 from ros_harness import START_TIMEOUT, tiny_checkpoint
 
 from jmceln_core.data import table_scene as scene
+from jmceln_ros import spoken_demo
+from jmceln_ros.msg import Transcript
 
 pytestmark = pytest.mark.ros
 
@@ -97,6 +100,13 @@ def test_spoken_commands_go_the_whole_way(tmp_path):
     assert "5_stop.wav: 'Stop" in stop
     assert "segment_node has none now" in ended
     assert not processes_with(str(tmp_path))
+
+
+def test_a_recording_that_is_refused_is_a_failure_of_the_demo(tmp_path, capsys):
+    refused = Transcript(text="Nice weather.", reason="it names nothing to look for")
+    client = SimpleNamespace(forget=lambda: None, active=[], say=lambda samples: refused)
+    assert not spoken_demo._one(client, Path("1_cup.wav"), np.zeros(1), "mine.png", tmp_path, 1.0)
+    assert "REFUSED: it names nothing to look for" in capsys.readouterr().out
 
 
 def test_without_a_model_it_fails_with_the_nodes_own_words(tmp_path):
