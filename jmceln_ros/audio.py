@@ -5,6 +5,7 @@ No ROS here: a message is whatever has the fields, so that no package of message
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -18,6 +19,9 @@ from jmceln_ros.parameters import SAMPLE_FORMATS
 
 #: Seconds of sound that may wait for the worker, and pieces of it (they may be as short as one sample).
 MAX_WAITING, MAX_PIECES = 30.0, 10_000
+
+#: Seconds that shorter pieces are put together to before they are worked on: each costs as much as a long one.
+PIECE = 0.02
 
 # Fields of mgonzs13's AudioData with the types of their samples. int24_data, of older versions, are 24 bits in 32.
 _ARRAYS = {
@@ -177,7 +181,7 @@ class AudioIntake:
     """A queue of chunks between the callbacks, which never wait, and the one worker.
 
     At most MAX_WAITING seconds wait; when more comes, the oldest are given up, `on_drop` is told their seconds, and the
-    next chunk says so in `lost`. A new intake is closed: it takes nothing until `open`.
+    next chunk says so in `lost`. The newest chunk always stays. A new intake is closed: it takes nothing until `open`.
     """
 
     def __init__(self, on_drop: Callable[[float], None] = lambda seconds: None) -> None:
@@ -189,7 +193,7 @@ class AudioIntake:
 
     @property
     def seconds(self) -> float:
-        """How much waits."""
+        """How much waits, without the chunk that was taken last."""
         return self._seconds
 
     def open(self) -> None:
@@ -198,7 +202,7 @@ class AudioIntake:
             self._open = True
 
     def close(self) -> None:
-        """Forgets the chunks, takes no more, and makes every `take` return None."""
+        """Forgets the chunks, takes no more, and makes every `take` return None at once."""
         with self._changed:
             self._open = False
             self._waiting.clear()
@@ -218,25 +222,51 @@ class AudioIntake:
                 return
             self._waiting.append(chunk)
             self._seconds += chunk.seconds
-            while self._seconds > MAX_WAITING or len(self._waiting) > MAX_PIECES:
-                oldest = self._waiting.popleft()
-                self._seconds -= oldest.seconds
+            while len(self._waiting) > 1 and (self._seconds > MAX_WAITING or len(self._waiting) > MAX_PIECES):
+                oldest = self._next()
                 lost += oldest.seconds
-                self._waiting[0] = replace(self._waiting[0], lost=self._waiting[0].lost + oldest.lost + oldest.seconds)
-            self._changed.notify_all()
+                newer = self._waiting[0]
+                self._waiting[0] = replace(newer, lost=newer.lost + oldest.lost + oldest.seconds)
+            if len(self._waiting) == 1 or self._seconds >= PIECE:  # what `take` waits for
+                self._changed.notify_all()
         if lost:
             self._on_drop(lost)
 
-    def take(self, patience: float) -> list[Chunk] | None:
-        """All that waits, in order; [] when nothing comes for `patience` seconds, None once the intake is closed."""
+    def take(self, patience: float) -> Chunk | None:
+        """The oldest chunk; None when nothing comes for `patience` seconds, and once the intake is closed.
+
+        Chunks shorter than PIECE are waited for that long, and those that follow each other come as one.
+        """
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or not self._open, patience)
-            if not self._open:
+            if self._waiting:
+                self._changed.wait_for(lambda: self._seconds >= PIECE or not self._open, PIECE)
+            if not self._waiting:
                 return None
-            taken = list(self._waiting)
-            self._waiting.clear()
-            self._seconds = 0.0
-            return taken
+            run = [self._next()]
+            seconds = run[0].seconds
+            while seconds < PIECE and self._waiting and _follows(self._waiting[0], run[0], seconds):
+                run.append(self._next())
+                seconds += run[-1].seconds
+        if len(run) == 1:
+            return run[0]
+        return replace(run[0], samples=np.concatenate([chunk.samples for chunk in run]), arrival=run[-1].arrival)
+
+    def _next(self) -> Chunk:
+        chunk = self._waiting.popleft()
+        self._seconds = self._seconds - chunk.seconds if self._waiting else 0.0
+        return chunk
+
+
+def _follows(chunk: Chunk, first: Chunk, seconds: float) -> bool:
+    """Whether the chunk can be put to those that began with `first` and last so long."""
+    return (
+        (chunk.rate, chunk.channels, chunk.samples.dtype, chunk.frame_id, chunk.stamp is None)
+        == (first.rate, first.channels, first.samples.dtype, first.frame_id, first.stamp is None)
+        and not chunk.lost
+        and not chunk.overflow
+        and abs(chunk.begin - first.begin - seconds) <= Supervisor.TOLERANCE
+    )
 
 
 @dataclass(frozen=True)
@@ -253,15 +283,20 @@ class Supervisor:
 
     A chunk may come TOLERANCE early or late by its stamp: drivers stamp what they read out of a buffer. What is missing
     beyond that is a gap. It is filled with silence, so that the time stays right; one of more than SHORT seconds ends
-    what is being said, and beyond LONG, or when the stamps jump back, a new stream begins. `report` is called with the
-    kind of trouble, one of the constants below, and words for people.
+    what is being said, and beyond LONG, or when the stamps jump back by more than SHORT, a new stream begins. What is
+    early by less, or has the stamp of the chunk before it, is taken as the next piece: stamps that jitter put no
+    silence into what is said. `report` is called with the kind of trouble, one of the constants below, and words for
+    people.
     """
 
     GAP, BACK, FORMAT, RATE = "gaps", "steps back in time", "changes of rate or channels", "wrong rate"
     TOLERANCE, SHORT, LONG = 0.05, 0.5, 5.0  # seconds
 
-    # Two clocks are never equally fast: a deviation within the tolerance is forgotten with this time constant, seconds.
-    _DRIFT = 10.0
+    # Two clocks are never equally fast: a deviation within the tolerance is forgotten with these time constants in
+    # seconds, by late chunks and by early ones. The second is longer: where stamps jitter, the latest are no gaps.
+    _DRIFT, _DRIFT_BACK = 10.0, 40.0
+    # When all chunks of so many seconds were early, the clock of the stamps was set back.
+    _SETTLED = 1.0
     # The rate is measured over blocks of so many seconds, at most so many of them, and told when it is so far off.
     _BLOCK, _MOST, _OFF = 0.1, 100, 0.1
     # At least so many blocks; more by arrival, because a burst at one end of them weighs as much as it is long.
@@ -270,7 +305,9 @@ class Supervisor:
     def __init__(self, report: Callable[[str, str], None]) -> None:
         self._report = report
         self._last: Chunk | None = None
-        self._due = 0.0  # when the next chunk should begin
+        self._due: float  # when the next chunk should begin
+        self._early: tuple[float, float]  # seconds of sound in a row that were too early, and by how much at the least
+        self._restart(0.0)
         self._blocks: deque[tuple[float, float]] = deque(maxlen=self._MOST)  # begin, seconds by the declared rate
 
     def check(self, chunk: Chunk) -> Step:
@@ -279,44 +316,57 @@ class Supervisor:
         begin, seconds = chunk.begin, chunk.seconds
         step = Step()
         if last is None:
-            self._due = begin
+            self._restart(begin)
         elif (chunk.rate, chunk.channels) != (last.rate, last.channels):
             self._report(
                 self.FORMAT,
                 f"from {last.rate} Hz, {last.channels} channels to {chunk.rate} Hz, {chunk.channels} channels",
             )
             self._blocks.clear()
-            self._due = begin
+            self._restart(begin)
             step = Step(ends=True, resets=True)
         elif chunk.lost:  # what is being said is not whole any more
-            self._due = begin
+            self._restart(begin)
             step = Step(resets=True)
         elif chunk.stamp is None:
-            self._due = begin  # nothing to hold it against
+            self._restart(begin)  # nothing to hold it against
             if chunk.overflow:
                 self._report(self.GAP, "the device reports an overflow: this machine is too slow or too busy for it")
         else:
-            step = self._continue(begin, seconds)
+            step = self._continue(begin, seconds, back=begin < last.begin)
         self._measure(chunk)
         self._due += seconds
         return step
 
-    def _continue(self, begin: float, seconds: float) -> Step:
-        """The step for a chunk with a stamp."""
+    def _continue(self, begin: float, seconds: float, *, back: bool) -> Step:
+        """The step for a chunk with a stamp; `back`: it is before the last one's."""
         late = begin - self._due
+        (early, least), self._early = self._early, (0.0, -math.inf)
         if abs(late) <= self.TOLERANCE:
-            self._due += late * min(1.0, seconds / self._DRIFT)
+            self._due += late * min(1.0, seconds / (self._DRIFT if late > 0 else self._DRIFT_BACK))
             return Step()
-        self._due = begin
         if self._wrong_rate():  # every stamp is off then, and that is told already
+            self._restart(begin)
             return Step()
         if late < 0:
-            self._report(self.BACK, f"by {-late:.3f} s")
-            return Step(ends=True, resets=True) if late < -self.SHORT else Step()
+            if back and not early:
+                self._report(self.BACK, f"by {-late:.3f} s")
+            if back and late < -self.SHORT:
+                self._restart(begin)
+                return Step(ends=True, resets=True)
+            self._early = early + seconds, max(least, late)
+            if self._early[0] >= self._SETTLED:
+                self._restart(self._due + self._early[1])
+            return Step()
+        self._restart(begin)
         self._report(self.GAP, f"of {late:.3f} s")
         if late > self.LONG:
             return Step(ends=True, resets=True)
         return Step(ends=late > self.SHORT, fill=late)
+
+    def _restart(self, begin: float) -> None:
+        self._due = begin
+        self._early = (0.0, -math.inf)
 
     def _measure(self, chunk: Chunk) -> None:
         begin, seconds = chunk.begin, chunk.seconds

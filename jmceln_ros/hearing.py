@@ -6,8 +6,9 @@ import math
 import threading
 import traceback
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -84,11 +85,12 @@ class Hearer:
     ) -> None:
         self._intake = intake
         self._listener = listener
-        self._next: Listener | None = None  # takes its place
+        self._next: deque[Listener] = deque(maxlen=1)  # takes its place
         self._statistics = statistics
         self._publish = publish
         self._log = log
         self._frame_id = ""
+        self._stopped = threading.Event()
         self._supervisor = Supervisor(statistics.trouble)
         self._thread = threading.Thread(target=self._work, name="hear", daemon=True)
 
@@ -98,25 +100,27 @@ class Hearer:
         self._thread.start()
 
     def stop(self) -> None:
-        """Waits for the utterance that is being transcribed, and ends. What is being said is forgotten."""
+        """Waits for the engine, if it is at work, and ends. Nothing is published after this was called."""
+        self._stopped.set()
         self._intake.close()
         self._thread.join()
 
     def use(self, listener: Listener) -> None:
         """Listens with this one from the next chunk on; what is being said ends there."""
-        self._next = listener
+        self._next.append(listener)
 
     def _work(self) -> None:
         self._begin()
-        while (chunks := self._intake.take(PATIENCE)) is not None:
-            if not chunks:
+        while not self._stopped.is_set():
+            chunk = self._intake.take(PATIENCE)
+            if chunk is None:
                 self._guarded(self._end)
-            for chunk in chunks:
-                if self._next is not None:
-                    self._guarded(self._end)
-                    self._listener, self._next = self._next, None
-                    self._begin()
-                self._guarded(partial(self._take, chunk))
+                continue
+            if self._next:
+                self._guarded(self._end)
+                self._listener = self._next.pop()
+                self._begin()
+            self._guarded(partial(self._take, chunk))
 
     def _guarded(self, work: Callable[[], None]) -> None:
         """A fault costs a piece of sound, never the thread."""
@@ -137,11 +141,15 @@ class Hearer:
         return reason
 
     def _begin(self) -> None:
-        """A new stream, at time 0."""
-        self._listener.reset()
+        """A new stream, at time 0. Never raises: it is what is left to do after everything else has failed."""
         self._resampler: Resampler | None = None
         self._held = 0.0  # seconds that the resampler holds back
         self._timeline = Timeline()
+        try:
+            self._listener.reset()
+        except Exception as error:
+            self._log.debug(traceback.format_exc())
+            self._fail(error)
 
     def _end(self) -> None:
         """The sound ends here, for now: what is being said is an utterance."""
@@ -174,13 +182,19 @@ class Hearer:
             self._hear(utterance)
 
     def _hear(self, utterance: Utterance) -> None:
-        heard, failure = None, ""
-        try:
-            heard = self._listener.hear(utterance)
-        except Exception as error:
-            self._log.debug(traceback.format_exc())
-            failure = self._fail(error)
+        if self._stopped.is_set():
+            return
         # Both are bounds of frames, which need not be bounds of chunks: asked is for the sound inside.
         start = self._timeline.at(utterance.start + _FRAME) - _FRAME
         end = self._timeline.at(utterance.end - _FRAME) + _FRAME
+        # The stream's own time stands still while no sound comes: the clock says how long ago the wake phrase was said.
+        said = replace(utterance, start=max(0.0, start), end=max(0.0, end))
+        heard, failure = None, ""
+        try:
+            heard = self._listener.hear(said)
+        except Exception as error:
+            self._log.debug(traceback.format_exc())
+            failure = self._fail(error)
+        if self._stopped.is_set():
+            return
         self._publish(Report(heard, failure, start, end, utterance.duration, self._frame_id))

@@ -36,7 +36,7 @@ class Microphone:
     ) -> None:
         self.name = f"microphone {device}".strip()
         self.trouble = ""
-        self._device: str | int | None = int(device) if device.isdigit() else device or None
+        self._device: str | int | None = int(device) if device.isdecimal() else device or None
         self._put = put
         self._now = now
         self._report = report

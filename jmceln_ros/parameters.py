@@ -7,8 +7,12 @@ every change is checked against them, and `python -m jmceln_ros.parameters` prin
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import Field, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from jmceln_core.speech.audio import RATES
+from jmceln_core.speech.interpret import plain
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -41,12 +45,14 @@ def parameter(
     changes: str = AT_ONCE,
     name: str = "",
     any_type: bool = False,
+    refuse: Callable[[Any], str] = lambda value: "",
 ) -> Any:
     """A dataclass field that is a node parameter.
 
     `low` and `high` (both or neither, inclusive) bound a number, `choices` lists a string's values. `changes` says when
     a new value takes effect; AT_START makes the parameter read-only. `name` is the parameter's if the field cannot have
-    it (a dot). `any_type` accepts 0 where "0" is meant.
+    it (a dot). `any_type` accepts 0 where "0" is meant. `refuse` says what is allowed where a value is not, for what
+    bounds cannot say.
     """
     return field(
         default=default,
@@ -58,6 +64,7 @@ def parameter(
             "changes": changes,
             "name": name,
             "any_type": any_type,
+            "refuse": refuse,
         },
     )
 
@@ -70,6 +77,18 @@ def threshold(description: str) -> Any:
 def profile(default: str, description: str, *, name: str) -> Any:
     """A parameter that names a quality of service (jmceln_ros.qos.PROFILES)."""
     return parameter(default, description, choices=PROFILE_NAMES, changes=AT_START, name=name)
+
+
+def _no_rate(rate: int) -> str:
+    """Why a microphone is not opened with this many samples per second."""
+    fits = rate == 0 or RATES[0] <= rate <= RATES[1]
+    return "" if fits else f"it must be 0, the device's own, or lie in {list(RATES)}"
+
+
+def _no_words(phrase: str) -> str:
+    """Why nobody can say this: without a word in it, it would be no gate at all."""
+    sayable = not phrase or plain(phrase)
+    return "" if sayable else "there is no word in it that can be said; leave it empty for no wake phrase"
 
 
 @dataclass(frozen=True)
@@ -187,7 +206,12 @@ class SpeechSettings:
     )
     loop: bool = parameter(False, "Play a file or folder again at its end.", changes=AT_ACTIVATE)
     microphone_rate: int = parameter(
-        0, "Samples per second of the microphone; 0 is the device's own.", low=0, high=384000, changes=AT_ACTIVATE
+        0,
+        "Samples per second of the microphone, at least 4000; 0 is the device's own.",
+        low=0,
+        high=384000,
+        changes=AT_ACTIVATE,
+        refuse=_no_rate,
     )
     raw_rate: int = parameter(
         16000, "Samples per second of AudioData while no AudioInfo says so.", low=4000, high=384000
@@ -195,7 +219,10 @@ class SpeechSettings:
     raw_channels: int = parameter(1, "Channels of AudioData while no AudioInfo says so.", low=1, high=64)
     raw_format: str = parameter("S16LE", "Samples of AudioData while no AudioInfo says so.", choices=SAMPLE_FORMATS)
     threshold: float = parameter(
-        0.5, "Speech begins where it is at least this probable, and ends 0.15 below.", low=0.05, high=0.95
+        0.5,
+        "Speech begins where it is at least this probable, and ends 0.15 below, at half of it where that is more.",
+        low=0.05,
+        high=0.95,
     )
     pause: float = parameter(0.5, "Seconds without speech that end an utterance.", low=0.1, high=5.0)
     padding: float = parameter(0.3, "Seconds that are kept before and after the speech.", low=0.0, high=2.0)
@@ -203,7 +230,15 @@ class SpeechSettings:
         10.0, "What goes on for more seconds without a pause is refused.", low=1.0, high=30.0
     )
     min_confidence: float = parameter(0.5, "What the engine is less sure of is refused.", low=0.0, high=1.0)
-    wake_phrase: str = parameter("", "With it only what begins with these words is a command; empty is none.")
+    max_latency: float = parameter(
+        10.0,
+        "A command that was said more seconds ago is refused, unless it ends one; 0 is no limit.",
+        low=0.0,
+        high=3600.0,
+    )
+    wake_phrase: str = parameter(
+        "", "With it only what begins with these words is a command; empty is none.", refuse=_no_words
+    )
     wake_window: float = parameter(5.0, "Seconds that the wake phrase, said alone, holds for.", low=0.0, high=60.0)
     qos_audio: str = profile("stream", "QoS of the sound.", name="qos.audio")
     qos_command: str = profile("default", "QoS of the commands.", name="qos.command")
@@ -248,6 +283,8 @@ def check(kind: type[Any], values: dict[str, Any]) -> str:
             return f"{name} is {value!r}; choose one of {', '.join(map(repr, meta['choices']))}"
         if meta["low"] is not None and not meta["low"] <= value <= meta["high"]:
             return f"{name} is {value}; it must lie in [{meta['low']}, {meta['high']}]"
+        if reason := meta["refuse"](value):
+            return f"{name} is {value!r}; {reason}"
     return ""
 
 

@@ -27,7 +27,8 @@ def _keep_last(depth: int, reliability: ReliabilityPolicy, durability: Durabilit
 PROFILES = {
     "sensor_data": _keep_last(5, ReliabilityPolicy.BEST_EFFORT, DurabilityPolicy.VOLATILE),  # as rmw's of that name
     "latest": _keep_last(1, ReliabilityPolicy.BEST_EFFORT, DurabilityPolicy.VOLATILE),
-    "stream": _keep_last(100, ReliabilityPolicy.BEST_EFFORT, DurabilityPolicy.VOLATILE),  # sound: none may be lost
+    # Sound: deep enough that none is lost here while this thread is busy. What the network loses is lost: a gap.
+    "stream": _keep_last(100, ReliabilityPolicy.BEST_EFFORT, DurabilityPolicy.VOLATILE),
     "reliable": _keep_last(5, ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE),
     "default": _keep_last(10, ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE),  # as rmw's of that name
     "latched": _keep_last(1, ReliabilityPolicy.RELIABLE, DurabilityPolicy.TRANSIENT_LOCAL),

@@ -66,24 +66,27 @@ class Recordings:
             self._thread.join()
 
     def _play(self) -> None:
-        while not self._stopped.is_set():
-            played = False
-            for file in self._files:
-                try:
-                    samples, rate = read_wav(file)
-                except AudioError as error:
-                    self.trouble = str(error)
-                    self._report(self.trouble)
-                    continue
-                played = True
-                silence = np.full((int(SILENCE * rate), samples.shape[1]), _silence(samples.dtype), samples.dtype)
-                for part in (samples, silence):
-                    self._feed(part, rate)
-            if played:
+        again = True
+        while again and not self._stopped.is_set():
+            played = [self._play_one(file) for file in self._files]
+            if any(played):
                 self.trouble = ""
-            if not self._loop or not played:
-                break
+            again = self._loop and any(played)
         self.ended = True
+
+    def _play_one(self, file: Path) -> bool:
+        """Whether it could be played; nothing that is wrong with one file keeps the others from it."""
+        if self._stopped.is_set():
+            return False
+        try:
+            samples, rate = read_wav(file)
+            self._feed(samples, rate)
+            self._feed(np.full((int(SILENCE * rate), samples.shape[1]), _silence(samples.dtype), samples.dtype), rate)
+        except Exception as error:
+            self.trouble = str(error) if isinstance(error, AudioError) else f"{file}: {error} [{type(error).__name__}]"
+            self._report(self.trouble)
+            return False
+        return True
 
     def _feed(self, samples: np.ndarray, rate: int) -> None:
         """(n, channels) samples, a chunk at a time, each when its last sample would have been taken."""

@@ -29,7 +29,7 @@ PEAKS = 10
 _REMEDIES = {
     Supervisor.RATE: "{words}",
     Supervisor.GAP: "{amount:.0f} gaps in the sound, the last {words}: check network, driver and QoS",
-    Supervisor.BACK: "the stamps went back {amount:.0f} times, the last time {words}: let only one source publish",
+    Supervisor.BACK: "the stamps went back {amount:.0f} times, last {words}: let one source publish, with even stamps",
     Supervisor.FORMAT: "rate or channels changed {amount:.0f} times, last {words}: let only one source publish",
     CLIPPED: "{amount:.0f} samples at full scale: turn the microphone's gain down",
     DROPPED: "{amount:.1f} s of sound dropped, for it came faster than it was listened to",

@@ -41,7 +41,7 @@ EngineFactory = Callable[[SpeechSettings], Engine]
 ListenerFactory = Callable[[Engine, SpeechSettings], Listener]
 
 #: By how much speech must be less probable to end than to begin.
-_HYSTERESIS = 0.15
+_HYSTERESIS = ActivityConfig().threshold - ActivityConfig().end_threshold
 
 # Parameters that the listener is made from.
 _LISTENER = ("threshold", "pause", "padding", "max_utterance", "min_confidence", "wake_phrase", "wake_window")
@@ -144,13 +144,16 @@ class SpeechNode(ManagedNode):
         self._statistics.restart()
         self._hearer = Hearer(self._intake, self._listener, self._statistics, self._publish, self.get_logger())
         self._hearer.start()
-        self._source = self._make_source()
         try:
+            self._source = self._make_source()
             self._source.start()
-        except (AudioError, ParameterProblem) as error:
+        except Exception as error:
+            self.get_logger().debug(traceback.format_exc())
             self.stop()
             super().on_deactivate(state)
             self._state, self._trouble = "inactive", str(error)
+            if not isinstance(error, (AudioError, ParameterProblem)):  # those name the source and the remedy
+                self._trouble = f"source {self._settings.source!r}: {error} [{type(error).__name__}]; give another one"
             return self._fail(self._trouble, "activate")
         self._state = "active"
         command, transcript = (output.topic_name for output in self._outputs)
@@ -158,7 +161,7 @@ class SpeechNode(ManagedNode):
         return result
 
     def stop(self) -> None:
-        """Closes the source and ends the worker; waits for the utterance that is being transcribed."""
+        """Closes the source and ends the worker; waits for the engine, whose last answer is not published any more."""
         if self._source is not None:
             self._source.stop()
             self._source = None
@@ -234,9 +237,16 @@ class SpeechNode(ManagedNode):
             message.text, message.confidence = heard.text, heard.confidence
             message.accepted, message.command = heard.decision.accepted, heard.decision.command
             message.reason = heard.decision.reason
+        message.latency = age = self._now() - report.end
+        longest = self._settings.max_latency
+        if heard is not None and message.accepted and not heard.decision.ends and 0.0 < longest < age:
+            message.accepted, message.command = False, ""
+            message.reason = (
+                f"too late: said {age:.1f} s ago by the stamps of the sound, max_latency is {longest:g} s; the engine "
+                "is too slow, or the clock of the stamps is another one"
+            )
         if message.accepted:
             command.publish(String(data=message.command))
-        message.latency = self._now() - report.end
         transcript.publish(message)
         if message.accepted:
             outcome = f"command {message.command!r}" if message.command else "the command ends"

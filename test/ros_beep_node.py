@@ -20,6 +20,7 @@ SAYINGS = {
     1000: ("The grim rug.", 0.3),
     1200: ("Robot, the apple.", 0.9),
     1400: ("crash", 0.9),
+    1600: ("Robot.", 0.9),
 }
 SLOW_SECONDS = 0.5
 

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jmceln_core.speech.activity import ActivityConfig
-from jmceln_core.speech.audio import AudioError, clipped, to_mono
+from jmceln_core.speech.audio import AudioError, clipped, read_wav, to_mono
 from jmceln_core.speech.engines import ENGINES
 from jmceln_core.speech.interpret import InterpreterConfig
 from jmceln_ros.audio import MAX_PIECES, AudioIntake, Chunk, RawFormat, Step, Supervisor, raw_format, to_chunk
@@ -197,12 +197,14 @@ def test_a_closed_queue_takes_nothing_and_an_open_one_keeps_the_order():
     intake.put(chunk())
     assert intake.take(0.0) is None
     intake.open()
-    assert intake.take(0.01) == []
+    assert intake.take(0.01) is None
     first, second = chunk(arrival=1.0), chunk(arrival=2.0)
     intake.put(first)
     intake.put(second)
     assert intake.seconds == pytest.approx(0.2)
-    assert [c.arrival for c in intake.take(1.0)] == [1.0, 2.0]
+    assert intake.take(1.0) is first
+    assert intake.seconds == pytest.approx(0.1)  # what waits, while the first one is worked on
+    assert intake.take(1.0) is second
     assert intake.seconds == 0
     intake.put(first)
     intake.close()
@@ -215,7 +217,8 @@ def test_at_most_thirty_seconds_wait_and_the_oldest_go_first():
     intake.open()
     for number in range(600):  # ten minutes
         intake.put(chunk(1.0, rate=8000, channels=2, arrival=number))
-    waiting = intake.take(0.0)
+    assert intake.seconds == pytest.approx(30)
+    waiting = taken(intake)
     assert [c.arrival for c in waiting] == list(range(570, 600))
     assert sum(dropped) == pytest.approx(570)
     assert waiting[0].lost == pytest.approx(570)
@@ -228,32 +231,107 @@ def test_of_one_endless_chunk_the_end_is_kept():
     intake.open()
     samples = np.repeat(np.arange(600, dtype=np.int16), 16_000)
     intake.put(Chunk(samples, 8000, 2, 100.0, 0.0))
-    (kept,) = intake.take(0.0)
+    (kept,) = taken(intake)
     assert (kept.seconds, kept.samples[-1], kept.stamp, kept.lost) == (30.0, 599, 670.0, 570.0)
     assert dropped == [570.0]
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.sampled_from([4000, 11_025, 16_000, 44_100, 48_000, 96_000, 384_000]) | st.integers(4000, 384_000),
+    st.integers(1, 8),  # channels
+    st.lists(st.sampled_from([0.0, 0.001, 0.1, 0.3, 1 / 3, 10.0, 29.9, 30.0, 31.0]) | st.floats(0, 40), max_size=20),
+)
+def test_whatever_the_lengths_the_newest_chunk_stays(rate, channels, lengths):
+    """Sums of many lengths come to a little more than thirty seconds, by the last bit."""
+    intake = AudioIntake()
+    intake.open()
+    for number, seconds in enumerate(lengths):
+        intake.put(Chunk(silence(round(seconds * rate) * channels), rate, channels, 1000.0 * number, number))
+        assert intake.seconds <= 30.000001
+    if lengths:
+        assert taken(intake)[-1].arrival == len(lengths) - 1
+        assert intake.seconds == 0
+
+
+def silence(samples):
+    """(samples,) that take no memory."""
+    return np.broadcast_to(np.int16(0), samples)
+
+
+def taken(intake):
+    """All that waits."""
+    return list(iter(lambda: intake.take(0.0), None))
 
 
 def test_one_sample_chunks_are_bounded_by_their_number():
     intake = AudioIntake()
     intake.open()
     for number in range(MAX_PIECES + 100):
-        intake.put(chunk(1 / 16_000, arrival=number))
-    assert len(intake.take(0.0)) == MAX_PIECES
+        intake.put(chunk(1 / 16_000, arrival=number / 16_000))
+    assert sum(len(piece.samples) for piece in taken(intake)) == MAX_PIECES
+
+
+def test_short_chunks_that_follow_each_other_come_as_one():
+    intake = AudioIntake()
+    intake.open()
+    samples = np.arange(1600, dtype=np.int16)
+    for number in samples:
+        intake.put(Chunk(samples[number : number + 1], 16_000, 1, 100 + number / 16_000, 200 + number / 16_000, "ear"))
+    pieces = taken(intake)
+    assert [len(piece.samples) for piece in pieces] == [320] * 5
+    np.testing.assert_array_equal(np.concatenate([piece.samples for piece in pieces]), samples)
+    assert [piece.stamp for piece in pieces] == pytest.approx([100 + 0.02 * n for n in range(5)])
+    assert pieces[0].arrival == pytest.approx(200 + 319 / 16_000)
+    assert (pieces[0].rate, pieces[0].channels, pieces[0].frame_id) == (16_000, 1, "ear")
+
+
+SHORT = {"seconds": 0.005, "stamp": 100.0, "arrival": 100.005}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"rate": 8000},
+        {"channels": 2},
+        {"stamp": None},
+        {"stamp": 100.2},
+        {"stamp": 99.8},
+        {"lost": 1.0},
+        {"overflow": True},
+        {"frame_id": "other"},
+    ],
+)
+def test_what_does_not_follow_comes_by_itself(other):
+    intake = AudioIntake()
+    intake.open()
+    intake.put(chunk(**SHORT))
+    intake.put(chunk(**{**SHORT, "stamp": 100.005, "arrival": 100.01, **other}))
+    assert len(taken(intake)) == 2
+
+
+def test_samples_of_two_types_are_not_put_together():
+    intake = AudioIntake()
+    intake.open()
+    intake.put(chunk(**SHORT))
+    intake.put(Chunk(np.zeros(80, np.float32), 16_000, 1, 100.005, 100.01))
+    assert [piece.samples.dtype for piece in taken(intake)] == [np.int16, np.float32]
 
 
 def test_taking_waits_and_closing_wakes_it():
     intake = AudioIntake()
     intake.open()
-    taken = []
-    thread = threading.Thread(target=lambda: taken.extend([intake.take(20.0), intake.take(20.0)]))
+    got = []
+    thread = threading.Thread(target=lambda: got.extend([intake.take(20.0), intake.take(20.0)]))
     thread.start()
-    intake.put(chunk())
-    while not taken and intake.seconds:
+    only = chunk()
+    intake.put(only)
+    while intake.seconds:
         time.sleep(0.01)
     intake.close()
     thread.join(5.0)
     assert not thread.is_alive()
-    assert taken[1] is None
+    assert got == [only, None]
 
 
 # The watch over the stream.
@@ -315,6 +393,33 @@ def test_what_is_missing_is_filled_in_or_ends_what_is_said(supervisor, told, gap
     assert told == kinds
 
 
+@pytest.mark.parametrize("jitter", [0.06, 0.1])
+@pytest.mark.parametrize("seed", range(4))
+def test_stamps_that_jitter_put_next_to_no_silence_into_what_is_said(supervisor, told, jitter, seed):
+    off = np.random.default_rng(seed).uniform(-jitter, jitter, 1600)
+    steps = run(supervisor, [100 + 0.032 * n + off[n] for n in range(1600)], 0.032)  # 51 s
+    assert sum(step.fill for step in steps) < 0.5
+    assert sum(step.fill for step in steps[300:]) < 0.1
+    assert not any(step.ends or step.resets for step in steps)
+
+
+@pytest.mark.parametrize(("count", "seconds"), [(4, 0.032), (8, 0.02), (16, 0.01)])
+def test_several_chunks_under_one_stamp_are_no_trouble(supervisor, told, count, seconds):
+    busy = np.random.default_rng(0).uniform(0.0, 0.01, 1000)
+    stamps = [100 + count * seconds * (n // count) + busy[n // count] for n in range(round(50 / seconds))]
+    steps = run(supervisor, stamps, seconds)
+    assert set(steps) == {Step()}
+    assert told == []
+
+
+def test_a_clock_that_is_set_back_a_little_is_followed_and_told_once(supervisor, told):
+    run(supervisor, [100 + 0.1 * n for n in range(20)])
+    assert set(run(supervisor, [101.7 + 0.1 * n for n in range(20)])) == {Step()}
+    assert told == ["steps back in time"]
+    (after,) = run(supervisor, [103.9])  # a gap by the new time; by the old one it would be none
+    assert after.fill == pytest.approx(0.2, abs=0.01)
+
+
 def test_another_rate_or_number_of_channels_begins_a_new_stream(supervisor, told):
     run(supervisor, [100.0])
     assert supervisor.check(chunk(stamp=100.1, rate=48_000)) == Step(ends=True, resets=True)
@@ -367,11 +472,14 @@ def test_an_overflow_of_the_device_is_told(supervisor, told):
 
 @given(st.lists(st.tuples(st.floats(0.01, 0.4), st.just(0.0) | st.floats(0.0, 4.9)), min_size=1, max_size=60))
 def test_the_time_stays_right_whatever_is_missing(pieces):
-    supervisor, stamp, heard = Supervisor(lambda kind, words: None), 100.0, 0.0
+    told = Told()
+    supervisor, stamp, heard = Supervisor(told), 100.0, 0.0
     for seconds, gap in pieces:
         part = chunk(seconds, stamp)
         step = supervisor.check(part)
         assert not step.resets
+        if Supervisor.RATE in told:  # where every other piece is missing, it looks like one
+            break
         heard += step.fill + part.seconds
         stamp += part.seconds
         # Within the tolerance, of which a little is forgotten all the time.
@@ -459,6 +567,17 @@ def test_the_first_rule_that_holds_decides(statistics, clock):
     assert verdict()[0] == Level.OK
 
 
+def test_an_engine_that_was_not_asked_is_no_success_and_takes_no_time(statistics):
+    statistics.failed("it crashed")
+    statistics.heard("''", refused="longer than 10 s", engine=math.nan, latency=0.5)
+    summary = statistics.summary()
+    assert summary.failing
+    assert str(summary.engine) == "not measured"
+    statistics.heard("'Go' (0.90)", refused="", engine=0.2, latency=0.5)
+    statistics.heard("''", refused="longer than 10 s", engine=math.nan, latency=0.5)
+    assert statistics.summary().engine.p50 == pytest.approx(0.2)
+
+
 def test_refusals_are_counted_by_what_they_have_in_common(statistics):
     for words in ("confidence 0.3 is below 0.6", "confidence 0.5 is below 0.60: no", "'bye': noise", '"I\'m": noise'):
         statistics.heard("", refused=words, engine=0.1, latency=0.2)
@@ -507,6 +626,8 @@ def test_recordings_are_played_in_real_time_with_silence_after_each(tmp_path, mo
     write_wav(tmp_path / "a.wav", np.full(1600, 5))
     (tmp_path / "broken.wav").write_text("no sound")
     (tmp_path / "notes.txt").write_text("not a recording")
+    write_wav(tmp_path / "empty.wav", [])
+    (tmp_path / "folder.wav").mkdir()
     begin = time.monotonic()
     source, chunks, problems = play(tmp_path)
     while not source.ended and time.monotonic() < begin + 20:
@@ -520,9 +641,43 @@ def test_recordings_are_played_in_real_time_with_silence_after_each(tmp_path, mo
     sound = [c.samples[0] for c in chunks if c.samples.any()]
     assert sound == [5] * 5 + [7] * 5
     assert np.diff([c.arrival for c in chunks]).max() < 1.0
-    (problem,) = problems
-    assert "broken.wav: not a WAV file" in problem
+    broken, empty, folder = problems
+    assert "broken.wav: not a WAV file" in broken
+    assert "empty.wav: no samples in it" in empty
+    assert "folder.wav: cannot be read" in folder
     assert source.name == str(tmp_path)
+
+
+def test_whatever_is_wrong_with_one_file_the_others_are_played(tmp_path, monkeypatch):
+    monkeypatch.setattr("jmceln_ros.recordings.SILENCE", 0.1)
+    for name in ("a.wav", "b.wav"):
+        write_wav(tmp_path / name, np.full(160, 5))
+
+    def strange(path):
+        if path.name == "a.wav":
+            raise MemoryError("as large as a house")
+        return read_wav(path)
+
+    monkeypatch.setattr("jmceln_ros.recordings.read_wav", strange)
+    source, chunks, problems = play(tmp_path)
+    deadline = time.monotonic() + 20
+    while not source.ended and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert source.ended
+    assert any(c.samples.any() for c in chunks)
+    assert problems == [f"{tmp_path / 'a.wav'}: as large as a house [MemoryError]"]
+
+
+def test_stopping_reads_no_more_files(tmp_path, monkeypatch):
+    read = []
+    for number in range(50):
+        write_wav(tmp_path / f"{number:02}.wav", np.full(1600, 5))
+    monkeypatch.setattr("jmceln_ros.recordings.read_wav", lambda path: read.append(path) or read_wav(path))
+    source, chunks, _ = play(tmp_path)
+    while not chunks:
+        time.sleep(0.01)
+    source.stop()
+    assert len(read) == 1
 
 
 def test_a_recording_in_a_loop_goes_on_until_it_is_stopped(tmp_path, monkeypatch):
@@ -542,11 +697,13 @@ def test_a_recording_in_a_loop_goes_on_until_it_is_stopped(tmp_path, monkeypatch
 def test_where_there_is_nothing_to_be_played_the_path_is_named(tmp_path):
     (tmp_path / "broken.wav").write_text("no sound")
     (tmp_path / "empty").mkdir()
+    write_wav(tmp_path / "nothing.wav", [])
     for path, said in (
         (tmp_path / "nowhere.wav", "there is no such file or folder"),
         ("", "there is no such file or folder"),
         (tmp_path / "empty", "no WAV files"),
         (tmp_path / "broken.wav", "not a WAV file"),
+        (tmp_path / "nothing.wav", "no samples in it"),
     ):
         with pytest.raises(AudioError, match=said) as caught:
             play(path)
@@ -601,6 +758,13 @@ def test_a_microphone_is_tried_again_until_it_is_there_and_after_it_has_gone(mon
     assert (chunks[0].rate, chunks[0].stamp) == (44_100, None)
 
 
+def test_a_device_is_a_number_or_a_part_of_a_name():
+    """ "²" is a digit by its looks only."""
+    for device, meant in (("3", 3), ("", None), ("ear", "ear"), ("²", "²"), ("-1", "-1")):
+        microphone = Microphone(device, lambda chunk: None, now=time.monotonic, report=print)
+        assert microphone._device == meant
+
+
 def test_a_missing_sounddevice_is_named_with_the_way_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "sounddevice", None)
     problems = []
@@ -639,6 +803,157 @@ def test_parameters_have_the_engines_and_defaults_of_the_core():
     assert configs(SpeechSettings()) == (ActivityConfig(), InterpreterConfig())
 
 
+class Said(list):
+    """What a Hearer publishes; waits for it."""
+
+    def wait(self, count=1, seconds=20.0):
+        deadline = time.monotonic() + seconds
+        while len(self) < count:
+            assert time.monotonic() < deadline, self
+            time.sleep(0.005)
+
+
+LOG = SimpleNamespace(**dict.fromkeys(("debug", "warning", "error"), lambda *args, **more: None))
+
+
+class Ears:
+    """A Hearer around an engine for beeps."""
+
+    def __init__(self, engine="", **parameters):
+        pytest.importorskip("rclpy", reason="needs ROS 2")
+        pytest.importorskip("jmceln_ros.msg", reason="needs the built messages")
+        from ros_beep_node import BeepEngine, make_listener
+
+        from jmceln_ros.hearing import Hearer
+
+        def listener(**parameters):
+            return make_listener(BeepEngine(engine), SpeechSettings(**parameters))
+
+        self.listener = listener
+        self.said, self.statistics = Said(), HearingStatistics()
+        self.intake = AudioIntake(lambda seconds: self.statistics.trouble(DROPPED, amount=seconds))
+        self.kind = Hearer
+        self.first = listener(**parameters)
+
+    def __enter__(self):
+        self.hearer = self.kind(self.intake, self.first, self.statistics, self.said.append, LOG)
+        self.hearer.start()
+        return self
+
+    def __exit__(self, *error):
+        self.hearer.stop()
+
+    def beep(self, pitch, stamp=None, *, seconds=0.4, after=0.6):
+        """Puts a beep and what comes after it, at once; it has come just now."""
+        for part in (
+            0.4 * np.sin(2 * np.pi * pitch * np.arange(round(seconds * 16_000)) / 16_000),
+            np.zeros(round(after * 16_000)),
+        ):
+            self.intake.put(Chunk(part.astype(np.float32), 16_000, 1, stamp, time.monotonic()))
+            stamp = None if stamp is None else stamp + len(part) / 16_000
+
+
+def test_stopping_waits_for_one_utterance_at_most_and_publishes_none():
+    with Ears("slow") as ears:
+        for number in range(25):
+            ears.beep(600, 100.0 + number)
+        ears.said.wait()
+        assert ears.intake.seconds > 15  # what waits is known while it is worked off
+        time.sleep(0.2)  # in the middle of the next one
+        begin, published = time.monotonic(), len(ears.said)
+        ears.hearer.stop()
+        assert time.monotonic() - begin < 2.0
+        assert len(ears.said) == published
+
+
+def test_one_long_chunk_is_left_where_it_stops():
+    """Ten utterances in one message."""
+    with Ears("slow") as ears:
+        tone = 0.4 * np.sin(2 * np.pi * 600 * np.arange(6400) / 16_000)
+        sound = np.tile(np.concatenate([tone, np.zeros(9600)]), 10).astype(np.float32)
+        ears.intake.put(Chunk(sound, 16_000, 1, 100.0, 110.0))
+        ears.said.wait()
+        begin = time.monotonic()
+        ears.hearer.stop()
+        assert time.monotonic() - begin < 2.0
+        assert len(ears.said) <= 2
+
+
+@pytest.mark.parametrize(("after", "accepted"), [(0.0, True), (2.0, False)])
+def test_the_wake_phrase_does_not_outlast_a_pause_without_sound(monkeypatch, after, accepted):
+    """The sound has no stamps, and none comes: the stream's own time stands still."""
+    monkeypatch.setattr("jmceln_ros.hearing.PATIENCE", 0.1)
+    with Ears(wake_phrase="robot", wake_window=1.5) as ears:
+        ears.beep(1600, after=0.0)  # "Robot."
+        ears.said.wait()
+        assert "waiting for the command" in ears.said[0].heard.decision.reason
+        time.sleep(after)
+        ears.beep(600, after=0.0)
+        ears.said.wait(2)
+        assert ears.said[1].heard.decision.accepted is accepted
+
+
+def test_a_listener_that_comes_while_another_is_put_in_place_is_used():
+    ears = Ears()
+
+    class Interrupted(ears.kind):
+        def __setattr__(self, name, value):
+            super().__setattr__(name, value)
+            if name == "_listener" and value is second:
+                self.use(third)
+
+    ears.kind = Interrupted
+    second, third = ears.listener(), ears.listener()
+    with ears:
+        ears.hearer.use(second)
+        ears.beep(600)
+        ears.said.wait()
+        ears.beep(600)
+        ears.said.wait(2)
+        assert ears.hearer._listener is third
+
+
+def test_a_voice_detector_that_cannot_begin_anew_does_not_end_the_thread():
+    ears = Ears()
+    detector = ears.first.endpointer._detector
+    probability = detector.probability
+
+    def broken(*args):
+        raise RuntimeError("the detector is broken")
+
+    with ears:
+        detector.probability = detector.reset = broken
+        ears.beep(600, 100.0)
+        deadline = time.monotonic() + 20
+        while not ears.statistics.summary().failing and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert "the detector is broken" in ears.statistics.summary().failure
+        detector.probability, detector.reset = probability, lambda: None
+        ears.beep(600, 200.0)
+        ears.said.wait()
+
+
+@pytest.mark.parametrize("stamped", [True, False])
+def test_one_sample_chunks_at_48_khz_are_kept_up_with(stamped):
+    """Two seconds in real time: nothing is dropped, next to nothing waits, and the command is understood."""
+    sound = np.concatenate([0.4 * np.sin(2 * np.pi * 600 * np.arange(24_000) / 48_000), np.zeros(72_000)]).astype(
+        np.float32
+    )
+    with Ears() as ears:
+        begin, waiting = time.monotonic(), []
+        for number in range(len(sound)):
+            if number % 48 == 0:  # a sleep is not as short as a sample
+                time.sleep(max(0.0, begin + number / 48_000 - time.monotonic()))
+                waiting.append(ears.intake.seconds)
+            stamp = 100 + number / 48_000 if stamped else None
+            ears.intake.put(Chunk(sound[number : number + 1], 48_000, 1, stamp, time.monotonic()))
+        ears.said.wait()
+        assert ears.said[0].heard.text == "The blue cup."
+        assert ears.said[0].duration == pytest.approx(0.5, abs=0.1)
+        assert max(waiting) < 0.1
+        assert "seconds dropped" not in ears.statistics.summary().troubles_total
+
+
 RATES = st.sampled_from([4000, 8000, 16_000, 22_050, 48_000, 384_000])
 STREAM = st.lists(
     st.tuples(
@@ -664,9 +979,8 @@ def test_no_stream_of_chunks_ends_the_worker(stream, seed):
 
     from jmceln_ros.hearing import Hearer
 
-    log = SimpleNamespace(**dict.fromkeys(("debug", "warning", "error"), lambda *args, **more: None))
     intake, reports, random = AudioIntake(), [], np.random.default_rng(seed)
-    hearer = Hearer(intake, make_listener(BeepEngine(""), SpeechSettings()), HearingStatistics(), reports.append, log)
+    hearer = Hearer(intake, make_listener(BeepEngine(""), SpeechSettings()), HearingStatistics(), reports.append, LOG)
     hearer.start()
     now = 100.0
     for rate, channels, kind, frames, off, lost, content in stream:

@@ -81,6 +81,20 @@ def test_values_are_checked_and_the_refusal_says_what_is_allowed(values, said):
     assert check(SegmentSettings, values) == said
 
 
+@pytest.mark.parametrize("phrase", ["...", "(robot)", " ", "[noise]"])
+def test_a_wake_phrase_without_words_is_refused(phrase):
+    said = check(SpeechSettings, {"wake_phrase": phrase})
+    assert f"wake_phrase is {phrase!r}; there is no word in it" in said
+    assert check(SpeechSettings, {"wake_phrase": "robot"}) == check(SpeechSettings, {"wake_phrase": ""}) == ""
+
+
+def test_a_rate_that_no_microphone_is_listened_to_with_is_refused():
+    for rate in (1, 3999):
+        assert f"microphone_rate is {rate}; it must be 0" in check(SpeechSettings, {"microphone_rate": rate})
+    for rate in (0, 4000, 384_000):
+        assert check(SpeechSettings, {"microphone_rate": rate}) == ""
+
+
 def test_values_by_parameter_name_go_into_the_fields():
     settings = changed(SegmentSettings(), {"qos.image": "reliable", "max_rate": 3.0, "use_sim_time": True})
     assert (settings.qos_image, settings.max_rate) == ("reliable", 3.0)

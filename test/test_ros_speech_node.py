@@ -307,7 +307,7 @@ def test_ten_minutes_without_a_pause_are_bounded_and_refused(person, running):
     person.until(lambda: any("longer than 10 s without a pause" in said.reason for said in person.transcripts))
     assert all(said.duration < 10.1 for said in person.transcripts)
     assert resident(running.pid) - memory < 100e6
-    # What waited is listened to first; then the node is as it was.
+    # What waits counts until it is worked on, and is listened to first; then the node is as it was.
     person.until(lambda: float(person.values()["seconds of sound that wait"]) < 0.1, 60.0)
     person.forget()
     person.say(BLUE_CUP, begin=begin + 601)  # after a pause: up to that, it was the tail of the monologue
@@ -346,10 +346,27 @@ def test_parameters_change_what_is_accepted_at_once(person):
     assert person.set_parameter("wake_phrase", "") == ""
 
 
+def test_what_was_said_too_long_ago_is_told_and_no_command(person):
+    begin = person.say(RED_MUG, begin=person.now() - 30)
+    (said,) = person.understood()
+    assert (said.text, said.command, said.accepted) == ("Find the red mug, please.", "", False)
+    assert "too late: said " in said.reason
+    assert "max_latency is 10 s" in said.reason
+    begin = person.say(STOP, begin=begin)  # late, but better than never
+    person.until(lambda: person.commands == [""])
+    assert person.set_parameter("max_latency", 0.0) == ""
+    person.say(BLUE_CUP, begin=begin)
+    person.until(lambda: person.commands == ["", "the blue cup"])
+    assert person.set_parameter("max_latency", 10.0) == ""
+    assert "too late" in person.values()["refused"]
+
+
 def test_parameters_that_are_not_allowed_are_refused_with_the_reason(person):
     assert "choose one of 'moonshine', 'whisper'" in person.set_parameter("engine", "parrot")
     assert "pause" in person.set_parameter("pause", 9.0)
     assert person.set_parameter("qos.audio", "reliable")  # read-only
+    assert "there is no word in it" in person.set_parameter("wake_phrase", "(robot)")
+    assert "it must be 0" in person.set_parameter("microphone_rate", 3999)
     person.say(RED_MUG)
     person.until(lambda: person.commands == ["the red mug"])
 
@@ -400,6 +417,15 @@ def test_a_source_that_is_not_there_is_named_and_another_can_be_given(tmp_path):
         assert not person.change(Transition.TRANSITION_ACTIVATE)
         person.diagnosed(ERROR, f"{tmp_path / 'nowhere'}': there is no such file or folder")
         assert "[FATAL]" in process.output
+        (tmp_path / "empty.wav").write_bytes(b"")
+        for source, said in (
+            ("~nosuchuser/talk.wav", "source '~nosuchuser/talk.wav': "),
+            ("talk" * 75, f"source '{'talk' * 75}': "),
+            (str(tmp_path / "empty.wav"), "empty.wav: not a WAV file"),
+        ):
+            assert person.set_parameter("source", source) == ""
+            assert not person.change(Transition.TRANSITION_ACTIVATE)
+            person.until(lambda said=said: said in process.output)
         person.destroy_publisher(person.mouth)
         wrong = person.create_publisher(Transcript, "audio", qos.PROFILES["default"])
         assert person.set_parameter("source", "topic") == ""
@@ -412,6 +438,15 @@ def test_a_source_that_is_not_there_is_named_and_another_can_be_given(tmp_path):
         (said,) = person.understood()
         assert (said.command, said.engine) == ("the red mug", "beep slow")
         assert float(person.values()["engine time (50, 95, 99 %)"].split(",")[0]) >= 500  # ms
+
+
+def test_a_wake_phrase_that_nobody_can_say_is_refused_at_the_start(tmp_path):
+    with NodeProcess(BEEP_NODE, tmp_path / "log", parameters={"wake_phrase": "..."}) as process:
+        deadline = time.monotonic() + START_TIMEOUT
+        while process.exit_code is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert process.exit_code
+        assert "wake_phrase is '...'; there is no word in it" in process.output
 
 
 @pytest.mark.skipif(find_spec("moonshine_cpp") is None, reason="needs the default engine: pip install moonshine_cpp")
