@@ -75,6 +75,7 @@ def test_own_picture_own_commands(tmp_path):
     assert not processes_with(str(tmp_path))
 
 
+@pytest.mark.slow
 def test_spoken_commands_go_the_whole_way(tmp_path):
     """Audio topic, text, mask: real Moonshine, a tiny segmentation model; the seconds of each step are printed."""
     pytest.importorskip("moonshine_cpp", reason="its wheels are for x86-64")

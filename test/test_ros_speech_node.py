@@ -450,6 +450,7 @@ def test_a_wake_phrase_that_nobody_can_say_is_refused_at_the_start(tmp_path):
 
 
 @pytest.mark.skipif(find_spec("moonshine_cpp") is None, reason="needs the default engine: pip install moonshine_cpp")
+@pytest.mark.slow
 def test_the_installed_node_plays_recordings_to_the_real_engine(tmp_path):
     """Executable, Silero, Moonshine and rules, as they come: a folder with one wish, one stop, one broken file."""
     folder = tmp_path / "talk"

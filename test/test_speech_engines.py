@@ -61,6 +61,7 @@ def test_the_confidence_falls_with_noise(engine, request):
     assert engine.transcribe(noisy).confidence < engine.transcribe(clean).confidence
 
 
+@pytest.mark.slow
 def test_moonshine_writes_what_the_vendors_library_writes():
     """The same greedy decoding, with the weights unpacked once instead of at every token."""
     moonshine_cpp = pytest.importorskip("moonshine_cpp", reason="its wheels are for x86-64")
