@@ -361,6 +361,12 @@ def test_every_mistake_is_counted_and_nothing_else() -> None:
     for row in rows.values():
         assert 0 < row["engine_real_time"] < row["chain_real_time"] * 2 < 2
 
+    whole = {(row["condition"], row["voice"], row["engine"]): row for row in found["totals"]}
+    assert len(whole) == 16  # three conditions and all, slt alone and all voices, two engines
+    assert (whole["snr10", "all", "moonshine"]["right"], whole["snr10", "all", "moonshine"]["silent"]) == (1, 1)
+    assert whole["all", "slt and rms", "moonshine"]["right"] == 3 + 1 + 3
+    assert whole["all", "all", "whisper"]["sentences"] == 12
+
     trials = {(t["condition"], t["engine"], t["say"]): t for t in found["trials"]}
     assert len(trials) == 24
     trial = trials["snr10", "moonshine", "stop"]
@@ -375,6 +381,7 @@ def test_every_mistake_is_counted_and_nothing_else() -> None:
     for part in (
         "| clean | slt | moonshine | 7.1% | 0, 1, 0 of 14 | 3/4 = 75.0% [30.1%, 95.4%] |",
         "| snr10 | slt | moonshine | 57.1% | 2, 6, 0 of 14 | 1/4 = 25.0% [4.6%, 69.9%] |",
+        "| snr10 | all | moonshine | 57.1% | 1 | 2 | 1 | 1/4 = 25.0% [4.6%, 69.9%] |",
         "| moonshine, no noise, slt: at least 90% right | 3/4 = 75.0% [30.1%, 95.4%] | MISSED |",
         "## Sentences that failed: 5 of 24",
         "| moonshine | the dog on the sofa | the dog on sofa | the > (nothing) | the dog on sofa | the dog on the sofa "

@@ -48,6 +48,7 @@ CHUNK = RATE // 50  # samples that arrive at a time: 20 ms
 SPLITS = ("test", "development")
 LEVELS = (0.1, 0.01)  # root mean squares of what is not speech: loud, and in the background
 UNDETECTED = 3.0  # seconds of each of them that the engines get past the endpointer
+ALL = "all"
 ENDS = "(ends)"  # stands for the command of a sentence that ends the one in force
 
 # What the default engine is to reach: the share of right commands on these voices by condition; latency by length.
@@ -247,6 +248,7 @@ def summarise(trials: Sequence[Trial]) -> dict[str, Any]:
     return {
         "sentences": count,
         "right": right,
+        "silent": sum(not trial.commands for trial in trials),  # refused, or no utterance was found
         "accuracy": _share(right, count),
         "interval": [_number(end) for end in wilson(right, count)],
         "word_error_rate": _number(word_error_rate(errors)),
@@ -255,6 +257,21 @@ def summarise(trials: Sequence[Trial]) -> dict[str, Any]:
         "engine_real_time": _share(sum(trial.engine_seconds for trial in trials), spoken),
         "chain_real_time": _share(sum(trial.chain_seconds for trial in trials), recorded),
     }
+
+
+def totals(trials: Sequence[Trial]) -> list[dict[str, Any]]:
+    """The numbers of every engine over the voices of the target and over all voices, by condition and over all."""
+    rows = []
+    for condition in (*dict.fromkeys(trial.condition for trial in trials), ALL):
+        for engine in dict.fromkeys(trial.engine for trial in trials):
+            part = [t for t in trials if t.engine == engine and condition in (t.condition, ALL)]
+            groups = {ALL: part, " and ".join(TARGET_VOICES): [t for t in part if t.voice in TARGET_VOICES]}
+            rows += [
+                {"condition": condition, "voice": voices, "engine": engine} | summarise(group)
+                for voices, group in groups.items()
+                if group
+            ]
+    return rows
 
 
 def not_speech(minutes: float) -> list[tuple[str, float | None, float]]:
@@ -430,6 +447,7 @@ def measure(
         "seed": seed,
         "rules": rules_alone(sentences),
         "rows": rows,
+        "totals": totals(trials),
         "false_accepts": quiet,
         "latency": latency,
         "trials": [asdict(trial) | {"word_errors": trial.errors.count} for trial in trials],
@@ -501,6 +519,12 @@ def markdown(found: Mapping[str, Any]) -> str:
         "| chain / recording",
         map(_row, found["rows"]),
     )
+    lines += _section(
+        "Voices together",
+        "condition | voices | engine | word error rate | right | wrong commands | no command | commands right "
+        "| engine / utterances | chain / recording",
+        map(_total_row, found["totals"]),
+    )
     lines += _section("Where nobody speaks", _QUIET_HEADS, _quiet_rows(found["false_accepts"]))
     lines += _section(
         f"The same past the endpointer: the first {UNDETECTED:g} s of each",
@@ -543,10 +567,21 @@ def _section(heading: str, heads: str, rows: Iterable[Sequence[object]], about: 
 
 def _row(row: Mapping[str, Any]) -> tuple[object, ...]:
     errors = f"{row['substitutions']}, {row['deletions']}, {row['insertions']} of {row['words']}"
-    real_time = (_real_time(row[name]) for name in ("engine_real_time", "chain_real_time"))
+    return (*_labels(row), errors, _accuracy(row), *_real_times(row))
+
+
+def _total_row(row: Mapping[str, Any]) -> tuple[object, ...]:
+    wrong = row["sentences"] - row["right"] - row["silent"]
+    return (*_labels(row), row["right"], wrong, row["silent"], _accuracy(row), *_real_times(row))
+
+
+def _labels(row: Mapping[str, Any]) -> tuple[str, ...]:
     rate = row["word_error_rate"]
-    labels = (row["condition"], row["voice"], row["engine"])
-    return (*labels, "-" if rate is None else f"{rate:.1%}", errors, _accuracy(row), *real_time)
+    return row["condition"], row["voice"], row["engine"], "-" if rate is None else f"{rate:.1%}"
+
+
+def _real_times(row: Mapping[str, Any]) -> Iterator[str]:
+    return (_real_time(row[name]) for name in ("engine_real_time", "chain_real_time"))
 
 
 def _accuracy(row: Mapping[str, Any]) -> str:
