@@ -11,8 +11,10 @@ from collections.abc import Callable
 from dataclasses import Field, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from jmceln_core.speech.activity import ActivityConfig
 from jmceln_core.speech.audio import RATES
-from jmceln_core.speech.interpret import plain
+from jmceln_core.speech.interpret import Interpreter, InterpreterConfig
+from jmceln_core.speech.protocol import ENGINES
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -86,9 +88,12 @@ def _no_rate(rate: int) -> str:
 
 
 def _no_words(phrase: str) -> str:
-    """Why nobody can say this: without a word in it, it would be no gate at all."""
-    sayable = not phrase or plain(phrase)
-    return "" if sayable else "there is no word in it that can be said; leave it empty for no wake phrase"
+    """Why nobody can say this."""
+    try:
+        Interpreter(InterpreterConfig(wake_phrase=phrase))
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 @dataclass(frozen=True)
@@ -171,6 +176,9 @@ class SegmentSettings:
     qos_result: str = profile("reliable", "QoS of everything published about a frame.", name="qos.result")
 
 
+_ACTIVITY, _INTERPRETER = ActivityConfig(), InterpreterConfig()
+
+
 @dataclass(frozen=True)
 class SpeechSettings:
     """Parameters of speech_node."""
@@ -179,9 +187,9 @@ class SpeechSettings:
         True, "Configure and activate at start; false leaves that to a lifecycle manager.", changes=AT_START
     )
     engine: str = parameter(
-        "moonshine",
+        ENGINES[0],
         "What makes text of speech (docs/speech.md).",
-        choices=("moonshine", "whisper"),
+        choices=ENGINES,
         changes=AT_CONFIGURE,
     )
     engine_model: str = parameter(
@@ -209,27 +217,31 @@ class SpeechSettings:
         0,
         "Samples per second of the microphone, at least 4000; 0 is the device's own.",
         low=0,
-        high=384000,
+        high=RATES[1],
         changes=AT_ACTIVATE,
         refuse=_no_rate,
     )
     raw_rate: int = parameter(
-        16000, "Samples per second of AudioData while no AudioInfo says so.", low=4000, high=384000
+        16000, "Samples per second of AudioData while no AudioInfo says so.", low=RATES[0], high=RATES[1]
     )
     raw_channels: int = parameter(1, "Channels of AudioData while no AudioInfo says so.", low=1, high=64)
     raw_format: str = parameter("S16LE", "Samples of AudioData while no AudioInfo says so.", choices=SAMPLE_FORMATS)
     threshold: float = parameter(
-        0.5,
+        _ACTIVITY.threshold,
         "Speech begins where it is at least this probable, and ends 0.15 below, at half of it where that is more.",
         low=0.05,
         high=0.95,
     )
-    pause: float = parameter(0.5, "Seconds without speech that end an utterance.", low=0.1, high=5.0)
-    padding: float = parameter(0.3, "Seconds that are kept before and after the speech.", low=0.0, high=2.0)
-    max_utterance: float = parameter(
-        10.0, "What goes on for more seconds without a pause is refused.", low=1.0, high=30.0
+    pause: float = parameter(_ACTIVITY.pause, "Seconds without speech that end an utterance.", low=0.1, high=5.0)
+    padding: float = parameter(
+        _ACTIVITY.padding, "Seconds that are kept before and after the speech.", low=0.0, high=2.0
     )
-    min_confidence: float = parameter(0.5, "What the engine is less sure of is refused.", low=0.0, high=1.0)
+    max_utterance: float = parameter(
+        _ACTIVITY.max_utterance, "What goes on for more seconds without a pause is refused.", low=1.0, high=30.0
+    )
+    min_confidence: float = parameter(
+        _INTERPRETER.min_confidence, "What the engine is less sure of is refused.", low=0.0, high=1.0
+    )
     max_latency: float = parameter(
         10.0,
         "A command that was said more seconds ago is refused, unless it ends one; 0 is no limit.",
@@ -237,9 +249,13 @@ class SpeechSettings:
         high=3600.0,
     )
     wake_phrase: str = parameter(
-        "", "With it only what begins with these words is a command; empty is none.", refuse=_no_words
+        _INTERPRETER.wake_phrase,
+        "With it only what begins with these words is a command; empty is none.",
+        refuse=_no_words,
     )
-    wake_window: float = parameter(5.0, "Seconds that the wake phrase, said alone, holds for.", low=0.0, high=60.0)
+    wake_window: float = parameter(
+        _INTERPRETER.wake_window, "Seconds that the wake phrase, said alone, holds for.", low=0.0, high=60.0
+    )
     qos_audio: str = profile("stream", "QoS of the sound.", name="qos.audio")
     qos_command: str = profile("default", "QoS of the commands.", name="qos.command")
     qos_result: str = profile("reliable", "QoS of the transcripts.", name="qos.result")

@@ -84,7 +84,7 @@ def test_values_are_checked_and_the_refusal_says_what_is_allowed(values, said):
 @pytest.mark.parametrize("phrase", ["...", "(robot)", " ", "[noise]"])
 def test_a_wake_phrase_without_words_is_refused(phrase):
     said = check(SpeechSettings, {"wake_phrase": phrase})
-    assert f"wake_phrase is {phrase!r}; there is no word in it" in said
+    assert f"wake_phrase is {phrase!r}; the wake phrase {phrase!r} has no words" in said
     assert check(SpeechSettings, {"wake_phrase": "robot"}) == check(SpeechSettings, {"wake_phrase": ""}) == ""
 
 

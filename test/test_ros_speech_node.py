@@ -365,7 +365,7 @@ def test_parameters_that_are_not_allowed_are_refused_with_the_reason(person):
     assert "choose one of 'moonshine', 'whisper'" in person.set_parameter("engine", "parrot")
     assert "pause" in person.set_parameter("pause", 9.0)
     assert person.set_parameter("qos.audio", "reliable")  # read-only
-    assert "there is no word in it" in person.set_parameter("wake_phrase", "(robot)")
+    assert "has no words; leave it empty" in person.set_parameter("wake_phrase", "(robot)")
     assert "it must be 0" in person.set_parameter("microphone_rate", 3999)
     person.say(RED_MUG)
     person.until(lambda: person.commands == ["the red mug"])
@@ -446,7 +446,7 @@ def test_a_wake_phrase_that_nobody_can_say_is_refused_at_the_start(tmp_path):
         while process.exit_code is None and time.monotonic() < deadline:
             time.sleep(0.05)
         assert process.exit_code
-        assert "wake_phrase is '...'; there is no word in it" in process.output
+        assert "wake_phrase is '...'; the wake phrase '...' has no words" in process.output
 
 
 @pytest.mark.skipif(find_spec("moonshine_cpp") is None, reason="needs the default engine: pip install moonshine_cpp")

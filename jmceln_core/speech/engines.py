@@ -19,10 +19,7 @@ from jmceln_core.speech.decoding import SPACE, BeamSearch
 from jmceln_core.speech.language import LanguageModel
 from jmceln_core.speech.language import words as spelled
 from jmceln_core.speech.missing import EngineMissing, needed
-from jmceln_core.speech.protocol import Engine, Transcription
-
-#: Names for `load_engine`; the first is the default.
-ENGINES = ("moonshine", "whisper")
+from jmceln_core.speech.protocol import ENGINES, Engine, Transcription
 
 #: What people ask robots for: the words that Whisper is told to expect unless it is given others.
 WORDS = (

@@ -7,6 +7,9 @@ from typing import Protocol
 
 import numpy as np
 
+#: Names for `engines.load_engine`; the first is the default.
+ENGINES = ("moonshine", "whisper")
+
 
 @dataclass(frozen=True)
 class Transcription:
