@@ -21,8 +21,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -74,22 +75,31 @@ class Checkpoint:
     extra: dict[str, Any] = field(default_factory=dict)  # what training noted: step, command, scores ...
     encoders: dict[str, EncoderFile] = field(default_factory=dict)
 
-    def load_into(self, model: nn.Module) -> None:
+    def load_into(
+        self, model: nn.Module, *, missing: Literal["error", "new"] = "error", new: Iterable[str] = ()
+    ) -> list[str]:
         """Copy the weights into a model built from `config`.
+
+        With missing="new" the model may have parts that the checkpoint lacks: they keep the values that they have. So
+        do all modules named in `new`, whatever the checkpoint holds of them. Returns the names of the modules (or
+        single tensors) that were left as they were.
 
         Raises CheckpointError that names the keys missing, unexpected or of another shape (found and expected); the
         model is then unchanged.
         """
         expected = model.state_dict()
+        apart = tuple(f"{name}." for name in new)
+        state = {key: value for key, value in self.state.items() if not key.startswith(apart)}
+        left = expected.keys() - state.keys()
         problems = [
-            *_named("missing", expected.keys() - self.state.keys()),
-            *_named("unexpected", self.state.keys() - expected.keys()),
+            *_named("missing", () if missing == "new" else (key for key in left if not key.startswith(apart))),
+            *_named("unexpected", state.keys() - expected.keys()),
             *_named(
                 "of another shape",
                 (
-                    f"{key} {tuple(self.state[key].shape)} (expected {tuple(expected[key].shape)})"
-                    for key in expected.keys() & self.state.keys()
-                    if self.state[key].shape != expected[key].shape
+                    f"{key} {tuple(state[key].shape)} (expected {tuple(expected[key].shape)})"
+                    for key in expected.keys() & state.keys()
+                    if state[key].shape != expected[key].shape
                 ),
             ),
         ]
@@ -98,7 +108,8 @@ class Checkpoint:
                 f"{self.path}: does not fit the model {self.config.name!r}: {'; '.join(problems)}. "
                 "It was written by another version of the code or for another configuration"
             )
-        model.load_state_dict(self.state)
+        model.load_state_dict(state, strict=False)  # the keys have been compared
+        return _outermost(left, expected.keys() - left)
 
 
 def save(
@@ -376,6 +387,16 @@ def _difference(value: Tensor, reference: Tensor) -> float:
         return float(value.any())
     reference = reference.detach().cpu().float()
     return float((value.detach().cpu().float() - reference).abs().max() / reference.abs().max())
+
+
+def _outermost(keys: Iterable[str], others: Iterable[str]) -> list[str]:
+    """The largest modules that hold some of the keys and none of the others; a key where there is no such module."""
+
+    def around(key: str) -> Iterator[str]:  # of a.b.c: a, a.b, a.b.c
+        return accumulate(key.split("."), "{}.{}".format)
+
+    taken = {name for key in others for name in around(key)}
+    return sorted({next(name for name in around(key) if name not in taken) for key in keys})
 
 
 def _named(what: str, keys: Iterable[str], limit: int = 5) -> list[str]:

@@ -104,6 +104,8 @@ class ModelConfig:
     dense_from: int = 0  # stages before this one update the queries only (Eq. 3); their F_mt is the image's own
     pan_projection: bool = False  # a 1x1 convolution after PAN's SwitchNorm
     fine_skip: bool = False  # a stride-4 level joins the head
+    pan_gates: Literal["product", "bounded"] = "product"  # PAN's gates: the paper's, or sigmoids of normalised filters
+    colour_path: bool = False  # the picture's local colours are added to F_m and F_mt
     deep_supervision: bool = False  # each stage predicts a coarse mask from its queries and F_mt
     mask_prompt: bool = False  # a stage's coarse mask is added to the F_mt its dense part reads
     coarse_residual: bool = False  # the head's logits are added to the last coarse mask's, enlarged

@@ -49,7 +49,8 @@ def summarise(config: ModelConfig) -> list[Part]:
     with torch.device("meta"):
         model = build_model(config).eval()
     stages = [f"stages.{i}" for i in range(len(model.stages))]
-    modules = ["image_encoder", "text_encoder", "neck", "lsran", *stages, "head"]
+    colours = [] if model.colour_path is None else ["colour_path"]
+    modules = ["image_encoder", "text_encoder", "neck", *colours, "lsran", *stages, "head"]
     sizes = {name: _size(list(model.get_submodule(name).parameters())) for name in modules}
     whole = _size(list(model.parameters()))
     sizes["others"] = tuple(a - sum(some) for a, *some in zip(whole, *sizes.values(), strict=True))

@@ -157,19 +157,29 @@ def switch_norm(module: nn.Module, x: np.ndarray) -> np.ndarray:
         batch_mean = array(module.running_mean)[None, :, None, None]
         batch_var = array(module.running_var)[None, :, None, None]
     mean = a[0] * x.mean((2, 3), keepdims=True) + a[1] * x.mean((1, 2, 3), keepdims=True) + a[2] * batch_mean
-    var = b[0] * x.var((2, 3), keepdims=True) + b[1] * x.var((1, 2, 3), keepdims=True) + b[2] * batch_var
-    normed = (x - mean) / np.sqrt(var + module.eps)
+    variances = [x.var((2, 3), keepdims=True), x.var((1, 2, 3), keepdims=True), batch_var]
+    if module.mix == "log":
+        var = np.prod([(v + module.eps) ** w for v, w in zip(np.broadcast_arrays(*variances), b, strict=True)], axis=0)
+    else:
+        var = sum(w * v for v, w in zip(variances, b, strict=True)) + module.eps
+    normed = (x - mean) / np.sqrt(var)
     return normed * array(module.weight)[:, None, None] + array(module.bias)[:, None, None]
 
 
 def pan(module: nn.Module, current: np.ndarray, previous: np.ndarray) -> np.ndarray:
-    """`PAN`, step by step as the paper lists them."""
+    """`PAN`, step by step as the paper lists them; with bounded gates, as its docstring says."""
     c = current.shape[1]
     wide = conv2d(module.depthwise, conv2d(module.project, current))
+
+    def gate(x: np.ndarray) -> np.ndarray:
+        return 2 / (1 + np.exp(-x)) if module.bounded else x
+
+    if module.bounded:
+        wide = norm(module.filter_norm, wide)
     f1, f2, f3 = wide[:, : c // 4], wide[:, c // 4 : c // 4 + c // 2], wide[:, c // 4 + c // 2 :]
-    filtered = conv2d(module.gate1, previous) * f1
-    filtered = conv2d(module.gate2, filtered) * f2
-    filtered = conv2d(module.gate3, filtered) * f3
+    filtered = gate(conv2d(module.gate1, previous)) * f1
+    filtered = gate(conv2d(module.gate2, filtered)) * f2
+    filtered = gate(conv2d(module.gate3, filtered)) * f3
     out = switch_norm(module.norm, filtered)
     if isinstance(module.out, nn.Conv2d):
         out = conv2d(module.out, out)

@@ -1,5 +1,6 @@
 """Checkpoints: what is written comes back, in less space where asked, and everything else is refused by name."""
 
+import copy
 import json
 import re
 from dataclasses import replace
@@ -346,6 +347,42 @@ def test_keys_and_shapes_that_do_not_fit_are_named(net, path):
     assert "1 unexpected: new.weight;" in message
     assert "1 of another shape: encoder.0.bias (23,) (expected (24,))" in message
     same(other.state_dict(), before)
+
+
+def test_parts_that_a_checkpoint_lacks_may_start_new_and_are_named(net, path):
+    state = {key: value for key, value in net.state_dict().items() if not key.startswith("norm.")}
+    del state["conv.bias"]
+    checkpoint.save(path, state, CONFIG)
+    other = Net()
+    nn.init.ones_(other.norm.bias)
+    before = {key: value.clone() for key, value in other.state_dict().items()}
+    with pytest.raises(CheckpointError, match=r"6 missing: conv\.bias, norm\.bias"):
+        checkpoint.load(path).load_into(other)
+    same(other.state_dict(), before)
+    assert checkpoint.load(path).load_into(other, missing="new") == ["conv.bias", "norm"]
+    same(other.state_dict(), before | state)
+
+
+def test_modules_asked_for_start_new_whatever_the_checkpoint_has_of_them(net, path):
+    state = net.state_dict()
+    state["norm.old"] = torch.zeros(3)  # not the model's
+    state["norm.weight"] = torch.zeros(2)  # of another shape
+    del state["norm.bias"]
+    checkpoint.save(path, state, CONFIG)
+    other = Net()
+    before = {key: value.clone() for key, value in other.state_dict().items()}
+    for missing in ("error", "new"):
+        with pytest.raises(CheckpointError, match=r"1 unexpected: norm\.old; 1 of another shape: norm\.weight"):
+            checkpoint.load(path).load_into(other, missing="new")
+        same(other.state_dict(), before)
+        assert checkpoint.load(path).load_into(copy.deepcopy(other), missing=missing, new=["norm"]) == ["norm"]
+    assert checkpoint.load(path).load_into(other, new=["norm"]) == ["norm"]
+    kept = {key: value for key, value in before.items() if key.startswith("norm.")}
+    same(other.state_dict(), net.state_dict() | kept)
+    del state["conv.bias"]  # another part is missing all the same
+    checkpoint.save(path, state, CONFIG)
+    with pytest.raises(CheckpointError, match=r"1 missing: conv\.bias\. "):
+        checkpoint.load(path).load_into(other, new=["norm"])
 
 
 def test_long_lists_of_keys_are_cut(path):

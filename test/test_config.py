@@ -26,7 +26,8 @@ from jmceln_core.config import (
 )
 
 BEYOND_THE_PAPER = (
-    *("positions", "words", "query_mixing", "pan_projection", "fine_skip", "deep_supervision", "mask_prompt"),
+    *("positions", "words", "query_mixing", "pan_projection", "colour_path", "fine_skip"),
+    *("deep_supervision", "mask_prompt"),
     *("coarse_residual", "presence_head", "iou_head"),
 )
 
@@ -46,6 +47,7 @@ def test_what_goes_beyond_the_paper_is_off_in_its_preset() -> None:
     paper = load_model_config("paper")
     assert paper.dense_from == 0
     assert not any(getattr(paper, name) for name in BEYOND_THE_PAPER)
+    assert paper.pan_gates == "product"
     assert not paper.image_encoder.frozen
     assert not paper.text_encoder.frozen
 

@@ -45,13 +45,16 @@ TABLE_2: dict[int, dict[str, bool]] = {
     5: {},
     6: {"adaptive": False},
 }
-BEYOND = dict.fromkeys(
-    (
-        *("positions", "words", "query_mixing", "pan_projection", "fine_skip", "deep_supervision", "mask_prompt"),
-        *("coarse_residual", "presence_head", "iou_head"),
+BEYOND: dict[str, Any] = {
+    **dict.fromkeys(
+        (
+            *("positions", "words", "query_mixing", "pan_projection", "colour_path", "fine_skip"),
+            *("deep_supervision", "mask_prompt", "coarse_residual", "presence_head", "iou_head"),
+        ),
+        True,
     ),
-    True,
-)
+    "pan_gates": "bounded",
+}
 QUERIES = {"fusion": "queries", "norm": "group"}
 ROW_7: dict[str, Any] = {"contextual": False}  # ours
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -60,10 +63,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "row 7, queries": {**QUERIES, **ROW_7},
     "row 7, all it can have": {
         **ROW_7,
-        **dict.fromkeys(("positions", "pan_projection", "fine_skip"), True),
+        **dict.fromkeys(("positions", "pan_projection", "colour_path", "fine_skip"), True),
         **dict.fromkeys(("deep_supervision", "mask_prompt", "coarse_residual"), True),
     },
-    **{name: {name: True} for name in BEYOND if name not in ("mask_prompt", "coarse_residual")},
+    **{name: {name: value} for name, value in BEYOND.items() if name not in ("mask_prompt", "coarse_residual")},
     "neck, everything": BEYOND,
     "neck, everything, late": {**BEYOND, "dense_from": 2, "adaptive": False},
     "queries": QUERIES,
@@ -71,6 +74,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "queries, everything": {**QUERIES, **BEYOND},
     "queries, everything, late": {**QUERIES, **BEYOND, "dense_from": 2},
     "coarse residual": {"deep_supervision": True, "coarse_residual": True},
+    "queries, colours": {**QUERIES, "colour_path": True},
+    "colours, no LSRAN": {"colour_path": True, "lsran": False},
     "queries, no PAN, prompt": {**QUERIES, "pan": False, "deep_supervision": True, "mask_prompt": True},
 }
 TEXTS = ["left mug", "the big red cup on the table", "dog", "a", "the other one there", "second from right"]
@@ -100,9 +105,15 @@ def one_sentence(model: JMCELN, config: ModelConfig, image: Tensor, text: TextFe
     levels = model.image_encoder.levels(image, model.image_encoder.trunk(image))
     sentence = (text.sentence,) if config.fusion == "neck" else ()
     memory = model.neck(levels.c3, levels.c4, levels.c5, *sentence)
+    if config.colour_path:
+        for_memory, for_relations = model.colour_path(image, memory.shape[-2:])
+        memory = memory + for_memory
     if config.positions:
         memory = memory + model.position(sine_positions(*memory.shape[-2:], config.channels).double()[None])  # type: ignore[misc]
-    initial = current = model.lsran(memory) if config.lsran else memory
+    initial = model.lsran(memory) if config.lsran else memory
+    if config.colour_path:
+        initial = initial + for_relations
+    current = initial
     queries, coarse = None, []
     if config.cascade and not config.contextual:
         words = model.to_words(text.words[text.mask])[None]  # the real ones
@@ -387,6 +398,30 @@ def test_forward_is_both_halves_and_cached_features_stand_for_the_trunk() -> Non
     for a, b, c in zip(parts(whole), parts(halves), parts(cached), strict=True):
         torch.testing.assert_close(a, b)
         torch.testing.assert_close(a, c)
+
+
+@pytest.mark.parametrize("switches", [{}, QUERIES], ids=["neck", "queries"])
+def test_a_fresh_colour_path_changes_nothing_and_then_only_the_colours_matter_to_it(switches: dict[str, Any]) -> None:
+    plain = randomise(build_model(small(**switches))).eval()
+    coloured = build_model(small(**switches, colour_path=True)).double().eval()
+    missing = coloured.load_state_dict(plain.state_dict(), strict=False).missing_keys
+    assert all(name.startswith("colour_path.") for name in missing)
+    trunk = plain.image_encoder.trunk(images(2))
+
+    def logits(model: JMCELN, picture: Tensor) -> Tensor:
+        with torch.inference_mode():
+            return model.decode(model.encode_image(picture, trunk), model.encode_text(TEXTS[:4])).logits
+
+    picture = images(2)
+    before = logits(plain, picture)
+    torch.testing.assert_close(logits(coloured, picture), before, rtol=0, atol=0)
+    for last in (coloured.colour_path.to_memory, coloured.colour_path.to_relations):  # each of the two ways
+        with torch.no_grad():
+            nn.init.normal_(last.weight)
+            other, moved = logits(coloured, picture), logits(coloured, picture.flip(1))
+            nn.init.zeros_(last.weight)
+        assert (other - before).abs().max() > 1e-3
+        assert (other - moved).abs().max() > 1e-3  # the cached trunk is the same: it is the picture's own colours
 
 
 def test_counts_that_do_not_fit_are_refused() -> None:

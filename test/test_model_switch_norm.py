@@ -9,21 +9,23 @@ import torch
 import torch.nn.functional as F
 from model_reference import array, random, randomise, unlearned
 
-from jmceln_core.model.switch_norm import SwitchNorm
+from jmceln_core.model.switch_norm import Mix, SwitchNorm
 
 
+@pytest.mark.parametrize("mix", ["linear", "log"])
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("shape", [(1, 4, 5, 7), (3, 4, 5, 7), (2, 3, 1, 2)])
-def test_is_its_definition(training: bool, shape: tuple[int, ...]) -> None:
-    module = randomise(SwitchNorm(shape[1])).train(training)
+def test_is_its_definition(training: bool, shape: tuple[int, ...], mix: Mix) -> None:
+    module = randomise(SwitchNorm(shape[1], mix=mix)).train(training)
     x = 3 * random(*shape) + 2
     expected = reference.switch_norm(module, array(x))
     np.testing.assert_allclose(array(module(x)), expected, rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.parametrize("mix", ["linear", "log"])
 @pytest.mark.parametrize("kind", ["instance", "layer", "batch"])
-def test_one_sided_weights_give_the_plain_norms(kind: str) -> None:
-    module = SwitchNorm(4).double()
+def test_one_sided_weights_give_the_plain_norms(kind: str, mix: Mix) -> None:
+    module = SwitchNorm(4, mix=mix).double()
     x = random(3, 4, 5, 6) + 1
     with torch.no_grad():
         for weights in (module.mean_weight, module.var_weight):
@@ -79,16 +81,31 @@ def test_statistics_are_float32_for_half_precision_and_under_autocast(dtype: tor
     np.testing.assert_allclose(array(out), exact, atol=2e-2)
 
 
-def test_gradients() -> None:
-    module, x = randomise(SwitchNorm(4)), random(2, 4, 3, 2).requires_grad_()
+def test_mixed_logarithms_let_a_small_channel_beside_a_huge_one_live() -> None:
+    x = random(2, 4, 16, 16) * torch.tensor([1.0, 1.0, 1.0, 1e4])[:, None, None]
+    small = {mix: SwitchNorm(4, mix=mix).double()(x)[:, :3].std((2, 3)).mean().item() for mix in ("linear", "log")}
+    # instance and batch variances of 1, and a layer variance of 1e8 / 4: a third of each
+    assert small["linear"] == pytest.approx((1e8 / 4 / 3) ** -0.5, rel=0.1)
+    assert small["log"] == pytest.approx((1e8 / 4) ** (-1 / 6), rel=0.1)
+
+
+def test_gain_is_where_the_output_starts() -> None:
+    x = random(2, 4, 5, 6)
+    torch.testing.assert_close(SwitchNorm(4, gain=0.25).double()(x), 0.25 * SwitchNorm(4).double()(x))
+
+
+@pytest.mark.parametrize("mix", ["linear", "log"])
+def test_gradients(mix: Mix) -> None:
+    module, x = randomise(SwitchNorm(4, mix=mix)), random(2, 4, 3, 2).requires_grad_()
     assert torch.autograd.gradcheck(module, (x,))
     module(x).square().sum().backward()
     assert unlearned(module) == set()
 
 
-def test_nearly_constant_maps_far_from_zero_stay_finite() -> None:
+@pytest.mark.parametrize("mix", ["linear", "log"])
+def test_nearly_constant_maps_far_from_zero_stay_finite(mix: Mix) -> None:
     torch.manual_seed(0)
     x = 100 + 0.01 * torch.randn(4, 8, 16, 16)
-    norm = SwitchNorm(8).train()
+    norm = SwitchNorm(8, mix=mix).train()
     assert norm(x).isfinite().all()
     assert (norm.running_var > 0).all()

@@ -98,12 +98,18 @@ def test_parameters_add_up_to_the_networks() -> None:
 @pytest.mark.parametrize("fusion", ["neck", "queries"])
 def test_macs_add_up_to_what_runs(fusion: str) -> None:
     """Against one count of the whole forward pass on real tensors."""
-    config = small(fusion=fusion, words=True, fine_skip=True, deep_supervision=True, presence_head=True, positions=True)
+    beyond = ("words", "fine_skip", "deep_supervision", "presence_head", "positions", "colour_path")
+    config = small(fusion=fusion, pan_gates="bounded", **dict.fromkeys(beyond, True))
     model = build_model(config).eval().requires_grad_(False)
     tokens, mask = model.text_encoder.tokenize(["a " * 8])
     _, whole = count(model, model.forward, torch.zeros(1, 3, 64, 64), (tokens, mask))
     parts = summarise(config)
     assert total(parts).macs_per_image + total(parts).macs_per_sentence == whole[""]
+    colours = {part.name: part for part in parts}["colour path"]
+    assert colours.parameters == sum(p.numel() for p in model.colour_path.parameters())
+    # two layers at C3's size; a product of 3 x 3 and one with the 12 terms at every pixel, for these a product of 3 x 3
+    assert colours.macs_per_image == 8 * 8 * 64 * (15 + 2 * 8) + 64 * 64 * (9 + 36)
+    assert colours.macs_per_sentence == 0
 
 
 def test_where_the_sentence_enters_decides_what_runs_once_per_image() -> None:

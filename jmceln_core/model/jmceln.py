@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jmceln_core.config import ModelConfig
+from jmceln_core.model.colour_path import ColourPath
 from jmceln_core.model.encoders import (
     ImageEncoder,
     TextEncoder,
@@ -25,6 +26,7 @@ from jmceln_core.model.heads import CoarseMask, MaskHead, QueryHead
 from jmceln_core.model.layers import Norm, repeat, sine_positions
 from jmceln_core.model.lsran import LSRAN
 from jmceln_core.model.neck import Neck
+from jmceln_core.model.pan import Gates
 from jmceln_core.model.stage import Stage, tokens
 
 
@@ -32,13 +34,15 @@ class ImageFeatures(NamedTuple):
     """The image half: everything that does not depend on the sentence.
 
     With fusion: queries that goes as far as `memory` F_m and `relations` F_mt; with fusion: neck only to `projected`,
-    the image's factors of Eq. 1 and 2 (`Neck.project`). `fine` is the head's skip.
+    the image's factors of Eq. 1 and 2 (`Neck.project`), and `colours`, what F_m and F_mt^0 will gain by the colour
+    path. `fine` is the head's skip.
     """
 
     projected: tuple[Tensor, Tensor, Tensor] | None
     memory: Tensor | None
     relations: Tensor | None
     fine: Tensor | None
+    colours: tuple[Tensor, Tensor] | None = None
 
     @property
     def batch(self) -> int:
@@ -87,6 +91,8 @@ class JMCELN(nn.Module):
         query_mixing: bool = False,
         dense_from: int = 0,
         pan_projection: bool = False,
+        pan_gates: Gates = "product",
+        colour_path: bool = False,
         fine_skip: bool = False,
         deep_supervision: bool = False,
         mask_prompt: bool = False,
@@ -116,6 +122,7 @@ class JMCELN(nn.Module):
                 dense=i >= dense_from,
                 pan=pan,
                 pan_projection=pan_projection,
+                pan_gates=pan_gates,
                 contextual=contextual,
                 words=words,
                 mixing=query_mixing,
@@ -133,6 +140,7 @@ class JMCELN(nn.Module):
         self.head = MaskHead(channels, head_channels, fine_channels=c2 if fine_skip else None, norm=norm)
         self.presence_head = QueryHead(channels) if presence_head else None
         self.iou_head = QueryHead(channels) if iou_head else None
+        self.colour_path = ColourPath(channels) if colour_path else None
         self.frozen = [e.trunk_module for e, f in ((image_encoder, freeze_image), (text_encoder, freeze_text)) if f]
         for module in self.frozen:
             module.requires_grad_(False)
@@ -161,9 +169,10 @@ class JMCELN(nn.Module):
         levels = self.image_encoder.levels(image_B3SS, self.image_encoder.trunk(image_B3SS) if trunk is None else trunk)
         fine = levels.c2 if self.head.fine is not None else None
         projected = self.neck.project(levels.c3, levels.c4, levels.c5)
+        colours = None if self.colour_path is None else self.colour_path(image_B3SS, projected[0].shape[-2:])
         if self.fusion == "neck":
-            return ImageFeatures(projected, None, None, fine)
-        memory, relations = self._relate(self.neck.fuse(projected))
+            return ImageFeatures(projected, None, None, fine, colours)
+        memory, relations = self._relate(self.neck.fuse(projected), colours)
         return ImageFeatures(None, memory, relations, fine)
 
     def encode_text(self, texts: list[str]) -> TextFeatures:
@@ -171,13 +180,18 @@ class JMCELN(nn.Module):
         tokens_NL, mask_NL = self.text_encoder.tokenize(texts)
         return self.text_encoder.encode(tokens_NL.to(self.device), mask_NL.to(self.device))
 
-    def _relate(self, memory: Tensor) -> tuple[Tensor, Tensor]:
-        """F_m as the stages read it (with positions, if they are on), and F_mt^0."""
+    def _relate(self, memory: Tensor, colours: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
+        """F_m as the stages read it (with colours and positions, if they are on), and F_mt^0 (with colours)."""
+        if colours is not None:
+            memory = memory + repeat(colours[0], len(memory))
         if self.position is not None:
             _, channels, height, width = memory.shape
             where = sine_positions(height, width, channels, device=memory.device).to(memory.dtype)
             memory = memory + self.position(where[None])
-        return memory, self.lsran(memory)
+        relations = self.lsran(memory)
+        if colours is not None:
+            relations = relations + repeat(colours[1], len(memory))
+        return memory, relations
 
     def first_queries(self, text: TextFeatures) -> Tensor | None:
         """The contextual embeddings that the stages start from: (N, Q, C), or None for a network without them.
@@ -211,7 +225,7 @@ class JMCELN(nn.Module):
             if tuple(start.shape) != expected:
                 raise ValueError(f"start={tuple(start.shape)}: this network's first queries are {expected}")
         if image.projected is not None:
-            memory, current = self._relate(self.neck.fuse(image.projected, text.sentence))
+            memory, current = self._relate(self.neck.fuse(image.projected, text.sentence), image.colours)
         else:
             assert image.memory is not None
             assert image.relations is not None
@@ -311,6 +325,8 @@ _SAME = (
     "query_mixing",
     "dense_from",
     "pan_projection",
+    "pan_gates",
+    "colour_path",
     "fine_skip",
     "deep_supervision",
     "mask_prompt",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from jmceln_core.model.layers import MultiHeadAttention, repeat
-from jmceln_core.model.pan import PAN
+from jmceln_core.model.pan import PAN, Gates
 
 
 def tokens(x_BCHW: Tensor) -> Tensor:
@@ -33,6 +33,7 @@ class Stage(nn.Module):
         dense: bool = True,
         pan: bool = True,
         pan_projection: bool = False,
+        pan_gates: Gates = "product",
         contextual: bool = True,
         words: bool = False,
         mixing: bool = False,
@@ -40,7 +41,7 @@ class Stage(nn.Module):
         super().__init__()
         self.update = MultiHeadAttention(channels, heads) if contextual else None
         self.refresh = MultiHeadAttention(channels, heads) if dense else None
-        self.pan = PAN(channels, projection=pan_projection) if dense and pan else None
+        self.pan = PAN(channels, projection=pan_projection, gates=pan_gates) if dense and pan else None
         self.read_words = MultiHeadAttention(channels, heads) if words else None
         self.read_norm = nn.LayerNorm(channels) if words else None
         self.mix = MultiHeadAttention(channels, heads) if mixing else None
