@@ -276,6 +276,24 @@ def load_model_config(name_or_path: str | Path, overrides: Iterable[str] = ()) -
 
 
 @dataclass(frozen=True)
+COMPOSED = ("tables", "people")  # kinds of pictures that are made on the fly
+
+
+@dataclass(frozen=True)
+class CompositionConfig:
+    """Pictures made on the fly, in the place of some of a step's (docs/synthesis.md)."""
+
+    share: float = 0.0  # of a step's pictures
+    photographs: bool = False  # tables also show what can be cut out of the training pictures
+    kinds: tuple[str, ...] = ("tables",)  # tables (cutouts/), people (people/); each as likely as it is often named
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share <= 1:
+            raise ConfigError(f"composition.share={self.share}: a share from 0 to 1")
+        if not self.kinds or not set(self.kinds) <= set(COMPOSED):
+            raise ConfigError(f"composition.kinds={list(self.kinds)}: one or more of {', '.join(COMPOSED)}")
+
+
 class DataConfig:
     """What to train on. docs/data.md has the layouts."""
 
@@ -289,6 +307,8 @@ class DataConfig:
     repeat: tuple[int, ...] = ()  # coco: how often an epoch takes up each source's pictures; empty: once
     val_sources: tuple[str, ...] = ()  # coco: the same for validation; none: pictures of the first source are held out
     validation: int = 40  # coco without val_sources: how many pictures are held out
+    left_out: bool = False  # coco: true: pictures that config/eval/left_out.txt keeps for measuring are not trained on
+    composition: CompositionConfig = field(default_factory=CompositionConfig)  # pictures made in the workers
     val_pictures: int = 0  # validate on so many pictures only, drawn once; 0: all of them
     val_sentences: int = 0  # and on so many sentences of each; 0: all of them
     shards: str = ""  # folder or URL of shards (python -m jmceln_core.data.shard) to stream the training samples from
@@ -300,6 +320,8 @@ class DataConfig:
     plurals: int = 0  # rule-made sentences about several instances drawn for each picture (mixture)
     absent: int = 0  # rule-made near misses drawn for each picture: they match nothing there
     borrowed: int = 0  # other pictures' sentences, about kinds of things this picture has none of, drawn for each
+    names: int = 0  # bare names drawn for each picture, each of all things so called; half as many denials and words
+    # for nothing there (mixture)
     written: float = 0.65  # mixture: share of a picture's sentences that are written ones
     absent_share: float = 0.0  # share of the drawn sentences replaced by one that matches nothing in the picture
     # views
@@ -324,6 +346,7 @@ class OptimConfig:
     lr: float = 6e-6  # AdamW, peak (paper)
     encoder_lr: float = 1.0  # factor on the encoders' rate; the paper names none
     schedule: Literal["polynomial", "cosine", "constant"] = "polynomial"  # of the rate, after the warm-up (paper)
+    new_lr: float = 1.0  # factor on the rate of parts that start_from's checkpoint lacks
     power: float = 0.9  # of the polynomial (paper)
     warmup: int = 0  # steps of linear warm-up; the paper names none
     weight_decay: float = 0.01  # AdamW's own default; the paper names none

@@ -701,10 +701,10 @@ def test_validation_asks_rule_made_sentences_of_a_picture_that_has_no_others(dat
     made = [Expression(key, (10 * key,), f"made {key}", origin="generated") for key in data.pictures]
     known = [e for e in data.expressions if e.picture_id != 1]
     validation = ValidationDataset(GroundingData(data.pictures, known + made), build(DataConfig()))
-    asked = {e.text for picture, some in validation.items for e in some if picture.id == 1}
+    asked = {e.text for picture, some, _ in validation.items for e in some if picture.id == 1}
     assert asked == {"made 1"}
     written = {e.picture_id for e in known}
-    assert not {e.text for p, some in validation.items for e in some if p.id in written} & {e.text for e in made}
+    assert not {e.text for p, some, _ in validation.items for e in some if p.id in written} & {e.text for e in made}
 
 
 @pytest.mark.parametrize(("limit", "meant", "absent"), [(1, 1, 1), (2, 2, 1), (6, 6, 2), (50, 12, 5)])
@@ -712,7 +712,7 @@ def test_validation_on_so_many_sentences_of_a_picture(limit: int, meant: int, ab
     picture = Picture(1, Path("x.png"), HEIGHT, WIDTH, (Instance(1, "box", square(9, 9, 9), (9, 9, 9, 9)),))
     sentences = [Expression(1, (1,), f"box {n}") for n in range(12)] + [Expression(1, (), f"dog {n}") for n in range(5)]
     validation = ValidationDataset(GroundingData({1: picture}, sentences), build(DataConfig(val_sentences=limit)))
-    asked = [e for _, some in validation.items for e in some]
+    asked = [e for _, some, _ in validation.items for e in some]
     assert sum(bool(e.targets) for e in asked) == meant
     assert sum(not e.targets for e in asked) == absent
     assert len({e.text for e in asked}) == len(asked)

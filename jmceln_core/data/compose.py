@@ -10,16 +10,12 @@ adds here is language: in a composed picture it is known what hides what, kinds 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
-from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from jmceln_core.config import DataConfig
@@ -27,13 +23,13 @@ from jmceln_core.data.composition.backdrops import SIDE, backdrop, looked_for, t
 from jmceln_core.data.composition.cutting import cuts_of
 from jmceln_core.data.composition.pasting import Composed, Composer
 from jmceln_core.data.composition.saying import Speaker
-from jmceln_core.data.grounding import DataError, Expression, GroundingData
+from jmceln_core.data.grounding import DataError, Expression, GroundingData, Picture
 from jmceln_core.data.readers import read_training
 from jmceln_core.data.tabletop.catalogue import texture_paths
+from jmceln_core.synthesis.writing import write_split
 
 SPLIT = "train"
 FIRST_ID = 70_000_000  # of the pictures
-QUALITY = 82  # of their JPEG files
 TABLES = 0.25  # share of the pictures that are of an empty table top, where there are textures for any
 
 
@@ -87,47 +83,16 @@ def _backdrops(data: GroundingData, pictures: int, seed: int) -> Iterator[int]:
 
 
 def write(made: Iterator[tuple[Composed, list[Expression]]], out: Path) -> Counter[str]:
-    """Write pictures and sentences in the layout of `grounding.read_coco`, split "train". Returns what was written:
-    pictures, instances, sentences of each kind. FileExistsError if there is such a split already."""
-    target = out / f"instances_{SPLIT}.json"
-    if target.exists():
-        raise FileExistsError(f"{target} is there already: choose another --out")
-    (out / "images").mkdir(parents=True, exist_ok=True)
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    category: dict[str, int] = {}
-    said: dict[str, list[dict[str, Any]]] = {"expressions": [], "absent": [], "plural": []}
+    """Write pictures and sentences as the split "train" of a folder (`write_split`). Returns what was written; how many
+    of the instances were pasted, too."""
     counts: Counter[str] = Counter()
-    for composed, sentences in made:
-        picture = composed.picture
-        file = out / "images" / picture.path.name
-        if not cv2.imwrite(str(file), composed.rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY]):
-            raise OSError(f"{file} could not be written")
-        images.append({
-            "id": picture.id, "file_name": file.name, "width": picture.width, "height": picture.height,
-            "complete": picture.complete,
-        })  # fmt: skip
-        for i in picture.instances:
-            rle = {"size": i.segmentation["size"], "counts": i.segmentation["counts"].decode("ascii")}
-            annotations.append({
-                "id": i.id, "image_id": picture.id, "category_id": category.setdefault(i.category, len(category) + 1),
-                "bbox": list(i.box), "area": int(coco_mask.area(i.segmentation)), "iscrowd": int(i.crowd),
-                "segmentation": rle,
-            })  # fmt: skip
-        for e in sentences:
-            record: dict[str, Any] = {"image_id": e.picture_id, "text": e.text, "origin": e.origin}
-            if not e.targets:
-                said["absent"].append(record)
-            elif len(e.targets) > 1:
-                said["plural"].append(record | {"ann_ids": list(e.targets)})
-            else:
-                said["expressions"].append(record | {"ann_id": e.targets[0], "kind": e.kind})
-        counts.update(["pictures", *["instances"] * len(picture.instances), *["pasted"] * len(composed.pasted)])
-        counts.update(f"{e.origin} {e.kind}" for e in sentences)
-    categories = [{"id": key, "name": name} for name, key in category.items()]
-    (out / f"expressions_{SPLIT}.json").write_text(json.dumps(said))
-    target.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
-    return counts
+
+    def pictures() -> Iterator[tuple[Picture, np.ndarray, list[Expression]]]:
+        for composed, sentences in made:
+            counts["pasted"] += len(composed.pasted)
+            yield composed.picture, composed.rgb, sentences
+
+    return write_split(pictures(), out, SPLIT) + counts
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -31,8 +31,10 @@ from jmceln_core.data.grounding import DataError, Expression, GroundingData, Pic
 from jmceln_core.data.mirror import can_mirror, mirror_text
 from jmceln_core.data.sampling import Group, outline, plan_picture
 from jmceln_core.data.views import View
+from jmceln_core.synthesis.names import existence
 
 if TYPE_CHECKING:
+    from jmceln_core.synthesis.composition import Composition
     from jmceln_core.training.features import ImageFeatureCache
 
 SAME = 0.8  # instances that overlap by more IoU than this are the same thing annotated twice
@@ -88,14 +90,15 @@ def enrich(data: GroundingData, config: DataConfig, *, seed: int) -> GroundingDa
     `config.generated`, `plurals` and `absent` need every picture's pixels once (colours); `borrowed` needs none.
     """
     added: dict[int, list[Expression]] = defaultdict(list)
-    if config.generated or config.plurals or config.absent:
+    if config.generated or config.plurals or config.absent or config.names:
         say = partial(_say, config=config, seed=seed)
         # pictures that came with sentences made by a rule have theirs
         made = {e.picture_id for e in data.expressions if e.origin == "generated"}
-        pictures = [p for p in data.pictures.values() if p.id not in made]
+        told = data.by_picture()
+        pictures = [(p, told[p.id]) for p in data.pictures.values() if p.id not in made]
         with Pool(config.workers) if config.workers else nullcontext() as pool:
             said = map(say, pictures) if pool is None else pool.imap(say, pictures, chunksize=8)
-            for picture, sentences in zip(
+            for (picture, _), sentences in zip(
                 pictures, tqdm(said, "sentences", len(pictures), unit="picture"), strict=True
             ):
                 added[picture.id] += sentences
@@ -105,8 +108,9 @@ def enrich(data: GroundingData, config: DataConfig, *, seed: int) -> GroundingDa
     return GroundingData(data.pictures, data.expressions + [e for key in data.pictures for e in added[key]])
 
 
-def _say(picture: Picture, *, config: DataConfig, seed: int) -> list[Expression]:
-    """Rule-made sentences about one picture."""
+def _say(about: tuple[Picture, list[Expression]], *, config: DataConfig, seed: int) -> list[Expression]:
+    """Rule-made sentences about one picture, of which these are written."""
+    picture, written = about
     try:
         scene = rules.Scene(picture, picture.load())
     except DataError:
@@ -116,6 +120,7 @@ def _say(picture: Picture, *, config: DataConfig, seed: int) -> list[Expression]
         *rules.describe(scene, rng, limit=config.generated),
         *rules.plurals(scene, rng, limit=config.plurals),
         *rules.absent(scene, rng, limit=config.absent),
+        *existence(scene, written, rng, limit=config.names),
     ]
 
 
@@ -153,7 +158,9 @@ class SampleBuilder:
 
     image_size: side of the letterboxed square; mask_size: of the mask logits, which cover it. With `instances` the
     instances' own coverages are made as well (for a contrast between them). `cache` holds features of a frozen image
-    encoder: then views are the cached ones.
+    encoder: then views are the cached ones. `composition` now and then puts a picture of its own in the place of a
+    training picture. `view_size`: side of the square of training's views where a teacher sees more of them than the
+    network does; 0: image_size.
     """
 
     config: DataConfig
@@ -161,12 +168,17 @@ class SampleBuilder:
     mask_size: int
     instances: bool = False
     cache: ImageFeatureCache | None = None
+    composition: Composition | None = None
+    view_size: int = 0
 
     def __call__(
         self, picture: Picture, sentences: Sequence[Expression], rng: np.random.Generator | None = None
     ) -> Sample:
         """Without `rng`: the plain view, not mirrored. Raises DataError if the picture cannot be read."""
+        size = self.image_size if rng is None else self.view_size or self.image_size
         index, view, flip = 0, View(), False
+        if rng is not None and self.composition is not None and (made := self.composition(len(sentences), rng)):
+            picture, sentences = made
         texts = [e.text for e in sentences]
         if rng is not None:
             if self.cache is not None:
@@ -183,11 +195,11 @@ class SampleBuilder:
         if self.cache is not None:
             image, trunk = self.cache.read(picture, index, mirrored=flip)
         else:
-            image = view.image(picture, picture.load(), self.image_size)
+            image = view.image(picture, picture.load(), size)
             image = image[:, ::-1] if flip else image
         means = {target for e in sentences for target in e.targets}
         masks = {
-            i.id: view.mask(picture, i.mask(picture.height, picture.width), self.image_size)
+            i.id: view.mask(picture, i.mask(picture.height, picture.width), size)
             for i in picture.instances
             if self.instances or i.id in means
         }
@@ -366,18 +378,27 @@ def share_of(images: int, *, world: int, parts: int) -> int:
     return images // (world * parts)
 
 
+class Asked(NamedTuple):
+    """Sentences that validation asks about a picture. `existence`: bare names, denials and words for nothing, which say
+    whether the network sees what is there and denies what is not, beside those by which models are compared."""
+
+    picture: Picture
+    sentences: list[Expression]
+    existence: bool = False
+
+
 class ValidationDataset(Dataset[Batch]):
     """Every picture's written sentences, or the rule-made ones of a picture that has no others, in batches of one
-    picture and at most CHUNK sentences; plain views.
+    picture and at most CHUNK sentences; plain views. After them those of `existence`, if `config.names` makes them.
 
     With `config.val_sentences`, so many of each picture, and a third as many of those that match nothing.
     """
 
     CHUNK = 8
 
-    def __init__(self, data: GroundingData, builder: SampleBuilder) -> None:
+    def __init__(self, data: GroundingData, builder: SampleBuilder, existence: GroundingData | None = None) -> None:
         self.builder = builder
-        self.items: list[tuple[Picture, list[Expression]]] = []
+        self.items: list[Asked] = []
         limit = builder.config.val_sentences
         for key, expressions in sorted(data.by_picture().items()):
             said = [e for e in expressions if e.origin == "written"] or expressions
@@ -386,10 +407,15 @@ class ValidationDataset(Dataset[Batch]):
                 meant = meant[:: max(1, len(meant) // limit)][:limit]
                 absent = absent[: max(1, limit // 3)]
             some = meant + absent
-            for start in range(0, len(some), self.CHUNK):
-                self.items.append((data.pictures[key], some[start : start + self.CHUNK]))
-        if not any(e.targets for _, some in self.items for e in some):
+            self._ask(data.pictures[key], some)
+        if not any(e.targets for asked in self.items for e in asked.sentences):
             raise DataError("the validation pictures have no sentence that means something: choose another split")
+        for key, expressions in sorted(existence.by_picture().items() if existence is not None else ()):
+            self._ask(data.pictures[key], expressions, existence=True)
+
+    def _ask(self, picture: Picture, sentences: list[Expression], *, existence: bool = False) -> None:
+        for start in range(0, len(sentences), self.CHUNK):
+            self.items.append(Asked(picture, sentences[start : start + self.CHUNK], existence))
 
     def __len__(self) -> int:
         return len(self.items)
@@ -398,7 +424,7 @@ class ValidationDataset(Dataset[Batch]):
         """A batch; in the place of one whose picture cannot be read, the next one, with `skipped` saying so."""
         skipped: list[str] = []
         for offset in range(len(self.items)):
-            picture, sentences = self.items[(number + offset) % len(self.items)]
+            picture, sentences, _ = self.items[(number + offset) % len(self.items)]
             try:
                 return collate([self.builder(picture, sentences)], skipped)
             except DataError as error:

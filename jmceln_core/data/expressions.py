@@ -724,7 +724,7 @@ def _filled(wordings: Wordings, noun: str, anchor: str = "") -> Wordings:
     return {text.replace("{n}", noun).replace("{a}", anchor): weight for text, weight in wordings.items() if weight}
 
 
-def _located(
+def located(
     scene: Scene,
     t: Thing,
     others: Sequence[Thing],
@@ -791,7 +791,7 @@ def _of_noun(
     if not others:
         yield _Draft("category", 4.0, {noun: 1.0})
     kind = None if others else "combination"
-    yield from _located(scene, t, others, noun, bare=bare, sure=exact, kind=kind)
+    yield from located(scene, t, others, noun, bare=bare, sure=exact, kind=kind)
     if exact and others:
         yield from _hidden(scene, t, others, noun)
         yield from _not_like(scene, t, others, noun)
@@ -802,7 +802,7 @@ def _of_noun(
             if not rivals:
                 yield _Draft("colour", (6.0 if others else 2.0) * often, {phrase: 1.0})
             # redundant but true places are said as well: "red car on the left"
-            for draft in _located(scene, t, rivals, phrase, bare=False, sure=sure, kind="combination"):
+            for draft in located(scene, t, rivals, phrase, bare=False, sure=sure, kind="combination"):
                 yield _Draft(draft.kind, 0.5 * often * draft.weight, draft.wordings)
     yield from _related(scene, t, others, noun)
 
@@ -885,7 +885,7 @@ _COMMANDS = {
 _NO_ARTICLE = {"left", "right", "top", "bottom", "middle", "center", "far left", "far right"}
 
 
-def _spoken(text: str, rng: np.random.Generator, articles: float, commands: float) -> str:
+def spoken(text: str, rng: np.random.Generator, articles: float, commands: float) -> str:
     """The text as said: sometimes with an article, seldom as a command."""
     article, command = rng.random(2)
     if text in _NO_ARTICLE:
@@ -914,7 +914,7 @@ def describe(
             if made.setdefault(text, (kind, t.instance.id))[1] != t.instance.id:
                 clash.add(text)  # two readings of one wording ("top bowl"): say it of neither
     return [
-        Expression(scene.picture.id, (target,), _spoken(text, rng, articles, commands), kind, "generated")
+        Expression(scene.picture.id, (target,), spoken(text, rng, articles, commands), kind, "generated")
         for text, (kind, target) in made.items()
         if text not in clash
     ]
@@ -947,7 +947,7 @@ def absent(
             }
             drafts.append(_Draft("absent", weight * near[kind], names | places))
     return [
-        Expression(scene.picture.id, (), _spoken(text, rng, articles, 0.04), "absent", "generated")
+        Expression(scene.picture.id, (), spoken(text, rng, articles, 0.04), "absent", "generated")
         for _, text in _draw(drafts, rng, limit)
     ]
 
@@ -1019,7 +1019,7 @@ def plurals(scene: Scene, rng: np.random.Generator, *, limit: int = 3, articles:
                 groups.append(tuple(u.instance.id for u in group))
     targets = {text: group for draft, group in zip(drafts, groups, strict=True) for text in draft.wordings}
     return [
-        Expression(scene.picture.id, targets[text], _spoken(text, rng, articles, 0.02), "plural", "generated")
+        Expression(scene.picture.id, targets[text], spoken(text, rng, articles, 0.02), "plural", "generated")
         for _, text in _draw(drafts, rng, limit)
     ]
 

@@ -13,6 +13,7 @@ import numpy as np
 from jmceln_core.config import DataConfig
 from jmceln_core.data import refer
 from jmceln_core.data.grounding import DataError, GroundingData, Picture, read_coco
+from jmceln_core.data.left_out import left_out_pictures
 
 DATASETS: tuple[str, ...] = ("coco", *refer.DIVISIONS)
 
@@ -121,6 +122,9 @@ def _coco(config: DataConfig) -> tuple[GroundingData, GroundingData]:
     for part, times in zip(parts, config.repeat or [1] * len(parts), strict=True):
         part.pictures = {key: replace(picture, repeat=times) for key, picture in part.pictures.items()}
     whole = _together(parts)
+    if config.left_out:
+        away = left_out_pictures()
+        whole = _only(whole, lambda k: k not in away)
     if config.val_sources:
         return whole, _together([_named(read("coco", config.root, source), source) for source in config.val_sources])
     order = np.random.default_rng(0).permutation(sorted(parts[0].pictures))

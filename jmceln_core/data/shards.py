@@ -44,7 +44,7 @@ PICTURES = 125  # in a shard, unless asked otherwise
 LANES = 8  # places of an epoch that a process reads in turn; see ShardStream
 DESCRIBED = (  # fields of DataConfig that say which pictures and sentences are trained on
     *("dataset", "split", "split_by", "sources", "val_sources", "validation"),
-    *("generated", "plurals", "absent", "borrowed"),
+    *("generated", "plurals", "absent", "names", "borrowed", "left_out"),
 )
 REMEDY = "fetch it again, or write the shards again with python -m jmceln_core.data.shard"
 

@@ -124,10 +124,55 @@ _TABLE: dict[str, str] = {
     "tempeh": "tempeh 8, piece of tempeh 1.5 | food!, tofu",
     "hand": "hand 9 | arm, person",
     "foam brick": "foam brick 5, brick 3, block 1",
+    # cut-outs of household things
+    "computer mouse": "mouse 5, computer mouse 3",
+    "remote control": "remote 6, remote control 3, controller 0.5 | phone",
+    "mobile phone": "phone 5, cell phone 2, mobile phone 1.5, mobile 0.5 | remote, remote control, calculator",
+    "television": "tv 5, television 3 | screen, monitor",
+    "tin can": "can 5, tin 2, tin can 1.5 | container, jar, cup",
+    "drink can": "can 5, soda can 3, drink can 1 | tin, container",
+    "marker": "marker 6, marker pen 2, pen 1 | pencil",
+    "pen": "pen 8 | marker, pencil",
+    "pencil": "pencil 8 | pen, marker",
+    "correction pen": "correction pen 4, white out 1 | pen, marker, bottle",
+    "frying pan": "frying pan 5, pan 4, skillet 0.5 | pot, bowl",
+    "cooking pot": "pot 6, cooking pot 2 | pan, bowl",
+    "jug": "jug 6 | pitcher, vase, cup, mug, bottle, glass jug",
+    "glass jug": "jug 4, glass jug 4 | pitcher, glass, vase",
+    "pitcher": "pitcher 6, jug 2 | vase, cup, mug",
+    "ramekin": "ramekin 4, small bowl 1 | bowl, cup, dish",
+    "candy jar": "candy jar 4, jar 4 | container, bottle, glass jar, can, bowl",
+    "glass jar": "glass jar 4, jar 5 | container, bottle, glass, candy jar",
+    "bar of soap": "soap 5, bar of soap 4 | bar, box, sponge",
+    "tube of toothpaste": "toothpaste 6, tube of toothpaste 3, toothpaste tube 1 | tube, cream",
+    "pack of cards": "pack of cards 4, deck of cards 3, cards 2 | box, book",
+    "snack box": "snack box 3, box 5 | carton, container, package",
+    "soccer ball": "soccer ball 4, ball 5 | football",
+    "tennis ball": "tennis ball 5, ball 4",
+    "basketball": "basketball 6, ball 3",
+    "baseball": "baseball 6, ball 3",
+    "billiard ball": "billiard ball 4, ball 4, pool ball 1",
+    "american football": "football 6, ball 2 | rugby ball, american football",
+    "rugby ball": "rugby ball 5, ball 3 | football",
+    "golf ball": "golf ball 5, ball 4",
+    "milk carton": "milk carton 4, milk 3, carton 2 | box, container, juice, juice carton",
+    "juice carton": "juice carton 4, juice 3, carton 2 | box, container, milk, milk carton",
+    "trash can": "trash can 5, garbage can 2, bin 2 | can, bucket, container",
+    "toy car": "toy car 5, car 4 | truck, toy",
+    "shoe": "shoe 8, sneaker 1 | boot",
+    "speaker": "speaker 8 | radio",
+    "camera": "camera 9",
+    "lamp": "lamp 9 | light",
+    "box": "box 9 | carton, container, package",
+    "can": "can 8 | tin, container",
+    "jar": "jar 8 | container, bottle",
+    "tray": "tray 8 | plate",
 }
 
 _IRREGULAR = {
     "person": "people",
+    "woman": "women",
+    "man": "men",
     "knife": "knives",
     "mouse": "mice",
     "computer mouse": "computer mice",
@@ -201,6 +246,8 @@ def plural(name: str) -> str:
     """The plural of a name: "cup" -> "cups", "wine glass" -> "wine glasses"."""
     if name in _IRREGULAR:
         return _IRREGULAR[name]
+    if name.endswith("s") and not name.endswith(("ss", "us", "is")):
+        return name  # boots, headphones: plural already
     if name.endswith(("s", "x", "ch", "sh")):
         return name + "es"
     if name.endswith("y") and name[-2:-1] not in "aeiou":

@@ -31,9 +31,10 @@ from jmceln_core.segmenter import RawAnswer, Segmentation, Segmenter, Status, de
 
 AMBIGUOUS_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 MASK_THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
-ACCEPTED = 0.97  # share of the sentences with a target that must not be called absent
+ACCEPTED = 0.97  # share of the sentences with a target that must not be called absent, of those that mean one thing and
+# of those that mean several
 RIGHT = 0.5  # an answer is right if its IoU reaches this
-PLURALS = 4  # rule-made sentences about several things, of each validation picture
+PLURALS, NAMES = 4, 6  # rule-made sentences about several things, and bare names, of each validation picture
 STATISTICS = 24  # batches of 8 pictures with 5 sentences each, over which the norms' statistics are taken
 
 
@@ -116,7 +117,7 @@ def observe(segmenter: _Watched, data: GroundingData, *, per_picture: int = 12) 
 def choose(seen: Sequence[Observation], decision: DecisionConfig) -> tuple[DecisionConfig, dict[str, float]]:
     """Thresholds and what they give on these observations.
 
-    mask: best mIoU. present: the highest that still accepts ACCEPTED of the sentences with a target. slope, offset: the
+    mask: best mIoU. present: `choose_present`. slope, offset: the
     score becomes the share of answers that are right (`calibrate`), those to sentences that mean nothing included.
     confident: the score from which an answer is more often right than not (the cut that errs least between right and
     wrong answers).
@@ -127,10 +128,8 @@ def choose(seen: Sequence[Observation], decision: DecisionConfig) -> tuple[Decis
     meant = [o for o in seen if o.truth is not None and not o.several]
     means = {t: float(np.mean([_iou(o.raw.probability > t, o.truth) for o in meant])) for t in MASK_THRESHOLDS}
     mask = max(means, key=lambda t: means[t])
-    present = decision.present
-    presences = [o.raw.presence for o in meant if o.raw.presence is not None]
-    if presences:
-        present = float(np.quantile(presences, 1 - ACCEPTED, method="lower"))
+    presences = [_presences(some) for some in (meant, several, [o for o in seen if o.truth is None])]
+    present = choose_present(*presences) if presences[0].size else decision.present
     chosen = replace(decision, mask=mask, present=round(present, 4), confident=0.0, slope=1.0, offset=0.0)
     nothing = [_decided(o, chosen) for o in seen if o.truth is None]
     wrong = [answer.score for answer in nothing if answer.status is not Status.NOT_PRESENT]
@@ -155,20 +154,38 @@ def choose(seen: Sequence[Observation], decision: DecisionConfig) -> tuple[Decis
     confident = math.floor(1e4 * lowest) / 1e4  # rounded down, so that it is no higher than its own answer's score
     chosen = replace(chosen, confident=confident)
     chosen, apart = _choose_ambiguous(meant, several, chosen)
-    absent = [o.raw.presence < present for o in seen if o.truth is None and o.raw.presence is not None]
     found = {
         "sentences": len(meant),
         "mIoU": means[mask],
         "mIoU at 0.5": means[0.5],
         "pointing": hits[0] / len(meant),
         "pointing, deepest point": hits[1] / len(meant),
-        "accepted": float(np.mean([p >= present for p in presences])) if presences else 1.0,
-        "absent rejected": float(np.mean(absent)) if absent else 0.0,
+        "accepted": float(np.mean(presences[0] >= present)) if presences[0].size else 1.0,
+        "several accepted": float(np.mean(presences[1] >= present)) if presences[1].size else 1.0,
+        "absent rejected": float(np.mean(presences[2] < present)) if presences[2].size else 0.0,
         "confident share": float(np.mean(np.array(scores) >= confident)),
         "confident and right": float(np.mean(np.array(right)[np.array(scores) >= confident])),
         **apart,
     }
     return chosen, found
+
+
+def choose_present(one: np.ndarray, several: np.ndarray, none: np.ndarray) -> float:
+    """The presence from which on something is there, by the presences (N,) that sentences got which mean one thing,
+    several, and none: least wrong, with each sort's share of errors counting alike, of the thresholds that accept
+    ACCEPTED of one and of several; the highest, if several are."""
+    there = [some for some in (one, several) if some.size]
+    highest = min(float(np.quantile(some, 1 - ACCEPTED, method="lower")) for some in there)
+    tried = np.unique(np.concatenate([one, several, none]))
+    tried = tried[tried <= highest]
+    wrong = np.mean([[np.mean(some < t) for t in tried] for some in there], axis=0)
+    if none.size:
+        wrong += [np.mean(none >= t) for t in tried]
+    return float(tried[np.flatnonzero(wrong <= wrong.min() + 1e-12)[-1]])
+
+
+def _presences(seen: Sequence[Observation]) -> np.ndarray:
+    return np.array([o.raw.presence for o in seen if o.raw.presence is not None])
 
 
 def _choose_ambiguous(
@@ -245,8 +262,9 @@ def main() -> None:
     saved.load_into(model)
     if arguments.statistics:
         take_statistics(model, _batches(training, data_config, saved.config, arguments.statistics))
-    plural = enrich(validation, DataConfig(plurals=PLURALS), seed=0)  # few written sentences mean several things
-    decision, found = choose(observe(_Watched(model, saved.config), plural), saved.config.decision)
+    # few written sentences mean several things, and none is a bare name
+    asked = enrich(validation, DataConfig(plurals=PLURALS, names=NAMES), seed=0)
+    decision, found = choose(observe(_Watched(model, saved.config), asked), saved.config.decision)
     config = replace(saved.config, decision=decision)
     folder = arguments.out.parent
     image, text = f"{config.image_encoder.name}.safetensors", f"{config.text_encoder.name}.safetensors"

@@ -7,7 +7,7 @@ distributed engine has wrapped, and on sharded parameters (DTensor).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -30,13 +30,21 @@ def learning(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def parameter_groups(
-    model: nn.Module, *, lr: float, encoder_lr: float = 1.0, weight_decay: float = 0.01, decay_vectors: bool = True
+    model: nn.Module,
+    *,
+    lr: float,
+    encoder_lr: float = 1.0,
+    weight_decay: float = 0.01,
+    decay_vectors: bool = True,
+    new: Collection[str] = (),
+    new_lr: float = 1.0,
 ) -> list[dict[str, Any]]:
     """Groups for an optimiser that hold every learning parameter exactly once; none is empty.
 
     With `encoder_lr` other than 1 the encoders' own networks (their `trunk_module`; layers of ours on top of it belong
-    to the decoder) form groups with that factor on `lr`. With `decay_vectors` off, parameters of fewer than two
-    dimensions (norms, biases, other vectors) form groups without decay. With neither, there is one group: the paper's.
+    to the decoder) form groups with that factor on `lr`; with `new_lr` other than 1 so do the parts named in `new`,
+    which start anew beside trained ones. With `decay_vectors` off, parameters of fewer than two dimensions (norms,
+    biases, other vectors) form groups without decay. With none of these, there is one group: the paper's.
 
     Each group has `name`, `lr`, `weight_decay`, and `initial_lr`, which `set_rate` multiplies. Raises ValueError
     for an `encoder_lr` other than 1 if there is no JMCELN in the model.
@@ -51,11 +59,13 @@ def parameter_groups(
         for parameter in encoder.trunk_module.parameters()
     }
     groups: dict[str, dict[str, Any]] = {}
-    for parameter in learning(model).values():
+    for path, parameter in learning(model).items():
         factor, decay, name = 1.0, weight_decay, "all"
         if encoder_lr != 1:
             name = "encoders" if id(parameter) in in_encoders else "decoder"
             factor = encoder_lr if name == "encoders" else 1.0
+        if new_lr != 1 and any(f"{path}.".startswith(f"{part}.") for part in new):
+            name, factor = "new", new_lr
         if not decay_vectors and parameter.ndim < 2:
             name, decay = f"{name}, vectors", 0.0
         rate = lr * factor

@@ -54,7 +54,7 @@ def cuts_of(picture: Picture, rgb: np.ndarray, sentences: Sequence[Expression]) 
             (picture.id, instance.id),
             instance.category,
             rgb[y0:y1, x0:x1].copy(),
-            _alpha(masks[instance.id])[y0:y1, x0:x1].copy(),
+            softened(masks[instance.id])[y0:y1, x0:x1].copy(),
             kept,
             instance.category not in kinds.LETTERED and all(can_mirror(e.text) for e in said),
         )
@@ -75,7 +75,7 @@ def bounds(mask: np.ndarray, margin: int = 0) -> tuple[int, int, int, int]:
 _CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 
 
-def _alpha(mask: np.ndarray) -> np.ndarray:
+def softened(mask: np.ndarray) -> np.ndarray:
     """(H, W) uint8 coverage of a mask drawn in: outlines are annotated a little too far out, and pixels at a border
     show both sides of it."""
     inner = cv2.erode(mask.astype(np.uint8) * 255, _CROSS)

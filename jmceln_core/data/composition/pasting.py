@@ -133,7 +133,7 @@ def _placed(cut: Cut, size: float, into: Backdrop, rng: np.random.Generator) -> 
     way = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
     rgb, alpha = (cv2.resize(a, shape, interpolation=way) for a in (cut.rgb, cut.alpha))
     if kinds.any_way_round(cut.category) and rng.random() < 0.5:
-        rgb, alpha = _turned(rgb, alpha, float(rng.uniform(0, 360)))
+        rgb, alpha = turned(rgb, alpha, float(rng.uniform(0, 360)))
     area = np.count_nonzero(alpha > 127) / (height * width)
     if not 4 * SMALLEST_SHARE < area < LARGEST:
         return None
@@ -151,7 +151,7 @@ def _placed(cut: Cut, size: float, into: Backdrop, rng: np.random.Generator) -> 
     return _Layer(cut, _lit(rgb, alpha, into.rgb[y : y + high, x : x + wide]), alpha / np.float32(255), x, y)
 
 
-def _turned(rgb: np.ndarray, alpha: np.ndarray, degrees: float) -> tuple[np.ndarray, np.ndarray]:
+def turned(rgb: np.ndarray, alpha: np.ndarray, degrees: float) -> tuple[np.ndarray, np.ndarray]:
     """Both turned about their middle, and cropped to what is there."""
     height, width = alpha.shape
     side = int(np.ceil(np.hypot(height, width)))

@@ -16,12 +16,13 @@ from jmceln_core.data.expressions import Scene, Thing
 _WORD = re.compile(r"[a-z0-9]+(?:'[a-z]+)?")
 
 
-def _words(text: str) -> frozenset[str]:
+def set_of(text: str) -> frozenset[str]:
+    """The words of a text, between spaces."""
     return frozenset(text.split())
 
 
 # Words that place a thing in its picture.
-_PLACE = _words(
+_PLACE = set_of(
     """left right lefthand righthand leftmost rightmost top bottom topmost upper lower uppermost lowermost up down mid
     middle center centre central side sides corner edge edges end ends front back rear behind foreground background near
     close far next beside besides between among amid around above below under underneath beneath over across along
@@ -31,18 +32,18 @@ _PLACE = _words(
     sideways"""
 )
 # Words that compare it with others, or count it.
-_COMPARED = _words(
+_COMPARED = set_of(
     """big large small little tiny huge giant mini medium long short tall thick thin wide narrow more most less least
     other others another same only both two three four five six all pair group couple several many each every single
     alone lone different rest whichever one's than bunch pile stack lots set"""
 )
 # Words that say how much of it could be seen.
-_SEEN = _words(
+_SEEN = set_of(
     """partial partially partly half halfway cut cropped blocked hidden visible barely seen shown blurry blurred covered
     obscured mostly part piece whole shadow reflection says poster attached stuck parked served"""
 )
-_POSES = _words("wearing sitting standing lying laying walking running jumping smiling laughing sleeping")
-_ER = _words(  # words that end like comparatives and are none
+_POSES = set_of("wearing sitting standing lying laying walking running jumping smiling laughing sleeping")
+_ER = set_of(  # words that end like comparatives and are none
     """silver leather hammer screwdriver driver cutter cutters pliers player computer water flower flowers paper sweater
     jumper slipper slippers copper rubber tiger deer otter drawer drawers toaster dryer drier zipper pepper butter beer
     cover washer letter letters finger fingers shoulder shoulders trailer scooter cruiser power bumper mixer blender
@@ -51,7 +52,7 @@ _ER = _words(  # words that end like comparatives and are none
     forest vest chest rest west whiskers stickers her sneakers trousers suspenders"""
 )
 # What somebody has on, so that it is cut out together with them, and how it is described.
-_WORN = _words(
+_WORN = set_of(
     """shirt tee t shirts jacket coat sweater hoodie vest suit dress skirt pants trousers jeans shorts leggings uniform
     jersey robe clothes clothing outfit top blouse polo sweatshirt helmet hat cap beanie scarf glasses sunglasses shoes
     boots sneakers sandals tracksuit coveralls swimsuit hair beard stripes striped plaid checkered denim khakis camo
@@ -59,8 +60,8 @@ _WORN = _words(
     teal turquoise olive khaki gold silver cream lime peach mint aqua salmon burgundy colorful bright and with a the an
     pale deep floral patterned hooded sleeveless leather long blond blonde"""
 )
-_FEMALE = _words("woman women lady girl female she her")
-_MALE = _words("man men guy boy male gentleman he his dude")
+_FEMALE = set_of("woman women lady girl female she her")
+_MALE = set_of("man men guy boy male gentleman he his dude")
 _SHADES = {"grey": "gray", "navy": "blue", "golden": "yellow", "silver": "gray", "maroon": "red", "teal": "green"}
 
 

@@ -1,0 +1,101 @@
+"""Pictures composed on the fly: a share of a training step's pictures is made for it, fresh in every epoch.
+
+What a step holds stays a function of (seed, step): a picture is made by the random generator of the sample whose place
+it takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from jmceln_core.config import COMPOSED, CompositionConfig
+from jmceln_core.data import expressions
+from jmceln_core.data.expressions import Scene
+from jmceln_core.data.grounding import Expression, Picture
+from jmceln_core.data.tabletop.catalogue import texture_paths
+from jmceln_core.synthesis import facts
+from jmceln_core.synthesis.cutouts import Split, cut_from
+from jmceln_core.synthesis.facts import Staged
+from jmceln_core.synthesis.names import nothing
+from jmceln_core.synthesis.people import People
+from jmceln_core.synthesis.tables import Tables
+
+FIRST_ID = 80_000_000  # of composed pictures
+QUALITY = (60, 95)  # of the JPEG a picture is handed on as, worse and better as cameras' are
+RULES = 4  # sentences by the rules for photographs, which know relations, beside those from facts
+NOTHING = 2  # words for what is not there, beside the near misses
+
+Maker = Callable[[int, np.random.Generator], Staged]
+
+
+def makers(
+    root: Path, kinds: Sequence[str], split: Split = "train", pictures: Iterable[Picture] = ()
+) -> dict[str, Maker]:
+    """What makes the pictures of these kinds, from the folders `cutouts`, `people` and `objects/textures` below `root`,
+    and from what can be cut out of annotated `pictures`.
+
+    ConfigError names a kind that does not exist, DataError a folder that is not there.
+    """
+    textures = texture_paths(root / "objects", split)
+    made: dict[str, Maker] = {}
+    for kind in dict.fromkeys(kinds):
+        if kind == "tables":
+            made[kind] = Tables(root / "cutouts", split=split, textures=textures, further=cut_from(pictures))
+        else:
+            made[kind] = People(root / "people", split=split, backdrops=textures)
+    assert set(made) <= set(COMPOSED)
+    return made
+
+
+def told(staged: Staged, rng: np.random.Generator) -> list[Expression]:
+    """Everything that is said of a made picture: from its facts, by the rules for photographs, words for nothing."""
+    said = facts.sentences(staged, rng)
+    scene = Scene(staged.picture, staged.rgb, staged.covers)
+    known = {e.text.removeprefix("the ") for e in said}
+    more = expressions.describe(scene, rng, limit=1)
+    chosen = [more[k] for k in rng.permutation(len(more))[:RULES]]
+    more = [*chosen, *nothing(scene, rng, limit=NOTHING)]
+    return said + [e for e in more if e.text.removeprefix("the ") not in known]
+
+
+class Composition:
+    """Makes a picture with so many sentences about it, now and then. `pictures` are those trained on."""
+
+    def __init__(
+        self, config: CompositionConfig, root: Path, *, absent_share: float, pictures: Iterable[Picture] = ()
+    ) -> None:
+        self.config, self.absent_share = config, absent_share
+        self.makers: Mapping[str, Maker] = makers(root, config.kinds, pictures=pictures if config.photographs else ())
+
+    def __call__(self, count: int, rng: np.random.Generator) -> tuple[Picture, list[Expression]] | None:
+        """A picture and `count` sentences about it, or None as often as `config.share` leaves photographs.
+
+        Sentences without a target are drawn in the share `absent_share`; there are none twice while there are others.
+        """
+        if rng.random() >= self.config.share:
+            return None
+        kind = self.config.kinds[int(rng.integers(len(self.config.kinds)))]
+        while True:
+            staged = self.makers[kind](FIRST_ID + int(rng.integers(2**30)), rng)
+            said = told(staged, rng)
+            meant, absent = [e for e in said if e.targets], [e for e in said if not e.targets]
+            if meant:
+                break
+        few = int(rng.binomial(count, self.absent_share)) if absent else 0
+        drawn = _some(absent, few, rng) + _some(meant, count - few, rng)
+        _, encoded = cv2.imencode(
+            ".jpg", staged.rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(*QUALITY))]
+        )
+        picture = replace(staged.picture, encoded=encoded.tobytes())
+        return picture, [drawn[k] for k in rng.permutation(count)]
+
+
+def _some(of: Sequence[Expression], count: int, rng: np.random.Generator) -> list[Expression]:
+    """`count` of them, each once before any comes again."""
+    rounds = [rng.permutation(len(of)) for _ in range(-(-count // len(of)))] if of else []
+    return [of[k] for order in rounds for k in order][:count]

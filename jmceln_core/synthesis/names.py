@@ -1,0 +1,179 @@
+"""What is plainly there, and what is not: bare names, denials and words for nothing, about annotated photographs.
+
+Existence is not uniqueness: "the cup" is true of every cup of a picture, and "the giraffe not eating leaves" of every
+giraffe that does not. Everything here follows from complete annotations and from sentences written about them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from jmceln_core.data import expressions, vocabulary
+from jmceln_core.data.composition import kinds, words
+from jmceln_core.data.expressions import Scene, Thing
+from jmceln_core.data.grounding import Expression
+from jmceln_core.synthesis.words import UNKNOWN, nonsense
+
+LEAST = 0.002  # of the picture: all of a name's things together, for the name to be said
+GROUP = 5  # the most things of which a denied sentence may leave the others
+_VERB = re.compile(
+    r"^(?:the |a )?(?P<noun>.+?) (?P<rest>(?:[a-z]+ing|in|with|wearing|without|on a|carrying|holding)\b.*)$"
+)
+
+
+def names(scene: Scene, rng: np.random.Generator, *, limit: int = 6) -> list[Expression]:
+    """Bare names and names with a colour, each of all things they are true of: at most `limit`, kind "name".
+
+    Not said where a crowd region or a doubtful thing could be meant as well; empty for incomplete annotations.
+    """
+    if not scene.picture.complete:
+        return []
+    found: dict[str, tuple[float, tuple[int, ...]]] = {}
+    for category in dict.fromkeys(t.category for t in scene.targets):
+        said = vocabulary.names_of(category)
+        for noun, weight in [*said.said[:3], *((wide, 0.5) for wide in said.wider)]:
+            heard = scene.heard_as(noun)
+            group = [u for u in heard if u.names.says(noun)]
+            if any(u.instance.crowd for u in heard) or len(group) != len(heard) or not group:
+                continue
+            if sum(u.area for u in group) < LEAST:
+                continue
+            often = weight / said.said[0][1]
+            found[noun] = often, _ids(group)
+            if len(group) > 1:
+                found[vocabulary.plural(noun)] = 0.5 * often, _ids(group)
+            for colour in sorted({c for u in group if (c := scene.colour(u))}):
+                own = [u for u in group if scene.colour(u) == colour]
+                if category != "person" and not any(scene.may_be(u, colour) for u in group if u not in own):
+                    found[f"{colour} {noun}"] = 0.7 * often, _ids(own)
+    texts = list(found)
+    if not texts:
+        return []
+    weights = np.array([found[text][0] for text in texts])
+    chosen = rng.choice(len(texts), min(limit, len(texts)), replace=False, p=weights / weights.sum())
+    return [
+        Expression(
+            scene.picture.id, found[texts[k]][1], expressions.spoken(texts[k], rng, 0.6, 0.03), "name", "generated"
+        )
+        for k in chosen
+    ]
+
+
+def denials(scene: Scene, said: Sequence[Expression], rng: np.random.Generator, *, limit: int = 4) -> list[Expression]:
+    """Sentences that deny what was written: "giraffe not eating leaves" of the giraffes it was not written of.
+
+    `said`: the written sentences about the picture. A description that tells one thing (or several) from its like is
+    taken to be false of the others; a near miss is false of all. Kind "negation"; empty for incomplete annotations.
+    """
+    if not scene.picture.complete:
+        return []
+    found: dict[str, tuple[int, ...]] = {}
+    for e in said:
+        parts = _VERB.match(e.text.lower().strip(" ."))
+        if not parts or not _is_denied_safely(parts["rest"]):
+            continue
+        group = _called(scene, parts["noun"])
+        if group is None or not 1 <= len(group) <= GROUP:
+            continue
+        others = tuple(key for key in _ids(group) if key not in e.targets)
+        if not others or not set(e.targets) <= set(_ids(group)):
+            continue
+        ways = _denied(parts["noun"], parts["rest"])
+        found[ways[int(rng.integers(len(ways)))]] = others
+    texts = list(found)
+    chosen = rng.permutation(len(texts))[:limit]
+    return [
+        Expression(
+            scene.picture.id, found[texts[k]], expressions.spoken(texts[k], rng, 0.6, 0.0), "negation", "generated"
+        )
+        for k in chosen
+    ]
+
+
+def _said(scene: Scene, targets: tuple[int, ...], text: str, kind: str, rng: np.random.Generator) -> Expression:
+    return Expression(scene.picture.id, targets, expressions.spoken(text, rng, 0.6, 0.03), kind, "generated")
+
+
+def _called(scene: Scene, noun: str) -> list[Thing] | None:
+    """The things a bare noun (no adjective) is true of; None where it is none of their names, or in doubt."""
+    heard = scene.heard_as(noun)
+    sex = words.sex([noun]) != ""
+    if sex or any(u.instance.crowd or not u.names.says(noun) for u in heard) or not heard:
+        return None
+    return scene.distinct(heard)
+
+
+def _is_denied_safely(rest: str) -> bool:
+    """Whether the opposite is said by a plain "not": nothing about places, counts or others, no second denial."""
+    tokens = set(words.words_of(rest))
+    return not tokens & _UNSAFE and len(tokens) <= 7
+
+
+_UNSAFE = words.set_of(
+    """left right top bottom middle center behind front back side corner near next closest nearest between far not no
+    other others another one ones both two three first second third most more less than facing away toward towards
+    same different still also only without standing"""
+)
+
+
+def _denied(noun: str, rest: str) -> list[str]:
+    """ "eating leaves": "giraffe not eating leaves", "giraffe that isn't eating leaves"; "with a hat": "without"."""
+    if rest.startswith("with "):
+        return [f"{noun} without {rest.removeprefix('with ')}"]
+    return [f"{noun} not {rest}", f"{noun} that isn't {rest}", f"{noun} that is not {rest}"]
+
+
+def nothing(scene: Scene, rng: np.random.Generator, *, limit: int = 4) -> list[Expression]:
+    """Words for what is not there: nouns of things that no annotation could be called by, words nobody uses for
+    anything in a picture, other languages, nonsense. Kind "absent"; targets are empty."""
+    here = {name for t in scene.things for name in t.names.heard} | {t.category for t in scene.things}
+    heads = {word for name in here for word in name.split()}
+    made = []
+    for _ in range(limit):
+        way = rng.random()
+        if way < 0.55 and scene.picture.complete:
+            text = _missing(here, heads, rng)
+        elif way < 0.9:
+            text = UNKNOWN[int(rng.integers(len(UNKNOWN)))]
+            if heads & set(words.words_of(text)):
+                continue
+        else:
+            text = nonsense(rng)
+        if text:
+            made.append(Expression(scene.picture.id, (), text, "absent", "generated"))
+    return made
+
+
+def _missing(here: set[str], heads: set[str], rng: np.random.Generator) -> str:
+    """A known kind of thing that is not here, by a name of its own, now and then with a colour; "" if there is none."""
+    known = vocabulary.known_categories()
+    for _ in range(10):
+        kind = known[int(rng.integers(len(known)))]
+        names_of = vocabulary.names_of(kind)
+        if kind in kinds.EVERYWHERE or names_of.heard & here or {w for n in names_of.heard for w in n.split()} & heads:
+            continue
+        noun = names_of.said[int(rng.integers(len(names_of.said)))][0]
+        colour = f"{COLOURS[int(rng.integers(len(COLOURS)))]} " if rng.random() < 0.2 else ""
+        return expressions.spoken(colour + noun, rng, 0.6, 0.03)
+    return ""
+
+
+COLOURS = ("red", "blue", "green", "yellow", "white", "black", "brown", "orange")
+
+
+def _ids(things: Sequence[Thing]) -> tuple[int, ...]:
+    return tuple(u.instance.id for u in things)
+
+
+def existence(
+    scene: Scene, said: Sequence[Expression], rng: np.random.Generator, *, limit: int
+) -> Iterator[Expression]:
+    """All of it about one picture: `limit` names, half as many denials and as many words for nothing."""
+    if not limit:
+        return
+    yield from names(scene, rng, limit=limit)
+    yield from denials(scene, said, rng, limit=(limit + 1) // 2)
+    yield from nothing(scene, rng, limit=(limit + 1) // 2)

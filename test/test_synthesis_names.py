@@ -1,0 +1,130 @@
+"""What is said of what is there and of what is not, about annotated photographs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jmceln_core.config import DataConfig
+from jmceln_core.data import vocabulary
+from jmceln_core.data.dataset import enrich
+from jmceln_core.data.expressions import Scene
+from jmceln_core.data.grounding import Expression, GroundingData, Instance, Picture
+from jmceln_core.data.left_out import unknown_words
+from jmceln_core.synthesis import words
+from jmceln_core.synthesis.names import denials, names, nothing
+
+
+def scene(*things: tuple[str, bool], complete: bool = True) -> Scene:
+    """Things side by side, (category, crowd) each; their ids are 1, 2, ..."""
+    instances = []
+    for k, (category, crowd) in enumerate(things):
+        x = 10 + 60 * k
+        instances.append(
+            Instance(k + 1, category, [[x, 20, x + 40, 20, x + 40, 80, x, 80]], (x, 20, 40, 60), crowd=crowd)
+        )
+    picture = Picture(7, Path("x.jpg"), 100, 20 + 60 * len(things), tuple(instances), complete)
+    return Scene(picture, np.full((100, picture.width, 3), 127, np.uint8))
+
+
+def targets(said: list[Expression]) -> dict[str, tuple[int, ...]]:
+    opening = r"^((pick up|grab|find|show me|get|point at|look at|give me|take|where is|go to) )?(the )?"
+    return {re.sub(opening, "", e.text): e.targets for e in said}
+
+
+def many(make, count: int = 40) -> dict[str, tuple[int, ...]]:
+    found: dict[str, tuple[int, ...]] = {}
+    for seed in range(count):
+        found |= targets(make(np.random.default_rng(seed)))
+    return found
+
+
+def test_a_bare_name_means_everything_called_so():
+    two = scene(("giraffe", False), ("giraffe", False), ("person", False))
+    found = many(lambda rng: names(two, rng))
+    assert found["giraffe"] == found["giraffes"] == (1, 2)
+    assert found["animal"] == (1, 2)
+    assert found["person"] == (3,)
+    assert "woman" not in found  # it may be one
+
+
+def test_a_name_that_may_be_anothers_is_not_said():
+    # some would call the truck a car; a crowd of people has no outline of its own
+    found = many(lambda rng: names(scene(("car", False), ("truck", False), ("person", True)), rng))
+    assert "car" not in found
+    assert "person" not in found
+    assert found["vehicle"] == (1, 2)
+    assert not names(scene(("car", False), complete=False), np.random.default_rng(0))
+
+
+def said(text: str, *keys: int) -> Expression:
+    return Expression(7, keys, text)
+
+
+def test_what_was_said_of_one_is_denied_of_the_others():
+    three = scene(("giraffe", False), ("giraffe", False), ("giraffe", False))
+    found = many(lambda rng: denials(three, [said("the giraffe eating leaves", 2)], rng))
+    assert found == dict.fromkeys(
+        ("giraffe not eating leaves", "giraffe that isn't eating leaves", "giraffe that is not eating leaves"), (1, 3)
+    )
+    found = many(lambda rng: denials(three, [said("giraffe with a broken horn", 1)], rng))
+    assert found == {"giraffe without a broken horn": (2, 3)}
+
+
+def test_a_near_miss_is_denied_of_all():
+    found = many(lambda rng: denials(scene(("giraffe", False)), [said("the giraffe drinking water")], rng))
+    assert set(found.values()) == {(1,)}
+    assert "giraffe not drinking water" in found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "the giraffe eating from the left tree",  # a place: the other may eat there too
+        "the giraffe not eating",  # a denial already
+        "the tall giraffe",
+        "the lion eating leaves",  # of which there is none
+        "the woman in red",  # whoever else is a woman is not known
+    ],
+)
+def test_what_cannot_be_denied_safely_is_left_alone(text):
+    two = scene(("giraffe", False), ("giraffe", False), ("person", False))
+    assert not many(lambda rng: denials(two, [said(text, 1)], rng), 5)
+
+
+def test_words_for_nothing_name_nothing_that_is_there():
+    here = scene(("cup", False), ("dog", False), ("tennis racket", False))
+    heard = {n for t in here.things for n in t.names.heard}
+    found = many(lambda rng: nothing(here, rng), 300)
+    assert len(found) > 150
+    assert not any(found.values())
+    for text in found:
+        assert not heard & {text, *(" ".join(text.split()[-k:]) for k in (1, 2))}, text
+    known = {n for kind in vocabulary.known_categories() for n, _ in vocabulary.names_of(kind).said}
+    assert sum(text in known for text in found) > 30  # kinds that other pictures have
+
+
+def test_what_is_measured_with_is_in_no_training():
+    small = {"the", "a", "el", "la", "le", "il", "o", "das", "der", "die", "η", "big", "red"}
+    measured, trained = (set(" ".join(x).lower().split()) - small for x in (unknown_words(), words.UNKNOWN))
+    assert not measured & trained
+    rng = np.random.default_rng(0)
+    assert not unknown_words().keys() & {words.nonsense(rng) for _ in range(20000)}
+
+
+def test_enrich_adds_them_to_photographs(tmp_path):
+    import cv2
+
+    here = scene(("giraffe", False), ("giraffe", False))
+    path = tmp_path / "x.png"
+    cv2.imwrite(str(path), here.rgb)
+    picture = Picture(7, path, here.picture.height, here.picture.width, here.picture.instances)
+    data = GroundingData({7: picture}, [said("the giraffe eating leaves", 2)])
+    made = enrich(data, DataConfig(names=4), seed=0).expressions[1:]
+    kinds = {e.kind for e in made}
+    assert kinds == {"name", "negation", "absent"}
+    assert all(e.origin == "generated" for e in made)
+    assert enrich(data, DataConfig(), seed=0).expressions == data.expressions

@@ -1,0 +1,321 @@
+"""People composed into pictures, from a drawn folder of people: rectangles with labels."""
+
+import json
+import re
+from collections import Counter, defaultdict
+
+import cv2
+import numpy as np
+import pytest
+
+from jmceln_core.data import colours
+from jmceln_core.data.grounding import DataError
+from jmceln_core.synthesis.clothes import FACE, HEAD, Look, read_people
+from jmceln_core.synthesis.facts import sentences
+from jmceln_core.synthesis.people import People, _judged
+
+LABELS = ("null", "hair", "skin", "coat", "pants", "shoes", "hat", "bag", "accessories", "dress", "skirt", "blouse")
+SIZE = 300, 120  # height, width of a photograph
+RGB = {
+    "red": (200, 20, 30), "green": (20, 150, 40), "yellow": (240, 215, 30), "blue": (30, 70, 200),
+    "black": (12, 12, 12), "white": (245, 245, 245), "brown": (98, 60, 35), "skin": (224, 178, 150),
+}  # fmt: skip
+COATS = ("red", "green", "yellow", "blue")
+
+
+def drawn(parts):
+    """A photograph and its labels: parts are (label, colour or RGB, y0, y1, x0, x1)."""
+    rgb, labels = np.full((*SIZE, 3), 110, np.uint8), np.zeros(SIZE, np.uint8)
+    for label, colour, y0, y1, x0, x1 in parts:
+        rgb[y0:y1, x0:x1] = RGB[colour] if isinstance(colour, str) else colour
+        labels[y0:y1, x0:x1] = LABELS.index(label)
+    return rgb, labels
+
+
+def entry(key, parts, *, coat="", **known):
+    """What the table says of them. `known` overrides it."""
+    garments = [
+        {"label": label, "area": (y1 - y0) * (x1 - x0), "colour": colour, "share": 1.0, "pattern": False}
+        for label, colour, y0, y1, x0, x1 in parts
+        if label not in ("hair", "skin")
+    ]
+    say = {
+        "short": f"woman in {coat} coat" if coat else "woman", "fragment": "", "full": "the woman", "hair": "brown",
+        "glasses": False, "hat": any(g["label"] == "hat" for g in garments), "bad": False, "others": False,
+        "carries": "black bag" if any(g["label"] == "bag" for g in garments) else None,
+    }  # fmt: skip
+    say |= {k: v for k, v in known.items() if k in say}
+    rest = {k: v for k, v in known.items() if k not in say}
+    return {
+        "id": key, "file_name": f"images/{key}.png", "person_box": [30, 8, 60, 275], "garments": garments,
+        "sex": "woman", "say": say, "label_doubt": [], **rest,
+    }  # fmt: skip
+
+
+def body(coat, *, hat="", bag=False):
+    """A whole person: a coat, black pants and brown shoes."""
+    parts = [
+        ("hair", "brown", 20, 40, 48, 72), ("skin", "skin", 40, 55, 48, 72), ("coat", coat, 55, 160, 35, 85),
+        ("pants", "black", 160, 262, 40, 80), ("shoes", "brown", 262, 280, 38, 82),
+    ]  # fmt: skip
+    return parts + [("hat", hat, 8, 22, 46, 74)] * bool(hat) + [("bag", "black", 150, 185, 84, 104)] * bag
+
+
+def folder(root, people):
+    """`people`: id to (parts, what the table says otherwise)."""
+    (root / "images").mkdir(parents=True)
+    (root / "labels").mkdir()
+    images = []
+    for key, (parts, known) in people.items():
+        rgb, labels = drawn(parts)
+        cv2.imwrite(str(root / f"images/{key}.png"), rgb[..., ::-1])
+        cv2.imwrite(str(root / f"labels/{key}.png"), labels)
+        images.append(entry(key, parts, **known))
+    table = {"labels": {str(k): name for k, name in enumerate(LABELS)}, "images": images}
+    (root / "people.json").write_text(json.dumps(table))
+    return root
+
+
+@pytest.fixture(scope="module")
+def dressed(tmp_path_factory):
+    """Twenty in coats of four colours, a third with hats, a half with bags."""
+    people = {
+        f"{k:04d}": (
+            body(COATS[k % 4], hat="white" if k % 3 == 0 else "", bag=k % 2 == 0),
+            {"coat": COATS[k % 4], "sex": "man" if k % 5 == 0 else "woman"},
+        )
+        for k in range(20)
+    }
+    return folder(tmp_path_factory.mktemp("dressed"), people)
+
+
+@pytest.fixture(scope="module")
+def staged(dressed):
+    people = People(dressed)
+    return [people(k, np.random.default_rng(k)) for k in range(40)]
+
+
+def share(staged, subject, colour):
+    """How much of what is seen of somebody surely has the colour."""
+    named, _ = colours.name_pixels(staged.rgb[subject.instance.mask(*staged.rgb.shape[:2])])
+    return colours.shares(named)[colours.NAMES.index(colour)]
+
+
+def possible(staged, subject, colour):
+    _, bits = colours.name_pixels(staged.rgb[subject.instance.mask(*staged.rgb.shape[:2])])
+    return colours.possible_shares(bits)[colours.NAMES.index(colour)]
+
+
+def test_the_same_seed_gives_the_same_picture_and_sentences(dressed):
+    def made():
+        rng = np.random.default_rng(3)
+        staged = People(dressed)(7, rng)
+        return staged, sentences(staged, rng)
+
+    (one, said), (two, again) = made(), made()
+    assert one.rgb.tobytes() == two.rgb.tobytes()
+    assert one.picture == two.picture
+    assert one.subjects == two.subjects
+    assert one.facts == two.facts
+    assert said == again
+
+
+def test_masks_are_the_visible_pixels(tmp_path):
+    """People all of one colour each, which nobody dyes: under a mask is that colour, and nowhere else."""
+    hues = range(0, 180, 15)
+    paint = {
+        f"{k:04d}": cv2.cvtColor(np.uint8([[[h, 255, 230]]]), cv2.COLOR_HSV2RGB)[0, 0].tolist()
+        for k, h in enumerate(hues)
+    }
+    whole = {key: [("skin", colour, 10, 280, 35, 85)] for key, colour in paint.items()}
+    people = People(folder(tmp_path / "plain", {key: (parts, {}) for key, parts in whole.items()}))
+    cross, hidden = np.ones((5, 5), np.uint8), 0
+    for number in range(12):
+        staged = people(number, np.random.default_rng(number))
+        assert 2 <= len(staged.subjects) <= 7
+        assert [s.instance.id for s in staged.subjects] == [number * 1000 + k + 1 for k in range(len(staged.subjects))]
+        hue, saturation, _ = cv2.split(cv2.cvtColor(staged.rgb, cv2.COLOR_RGB2HSV))
+        masks = [s.instance.mask(*staged.rgb.shape[:2]) for s in staged.subjects]
+        found = []
+        for mask in masks:
+            inside = cv2.erode(mask.astype(np.uint8), cross, borderValue=1) > 0
+            nearest = np.round(hue[inside] / 15).astype(int) % 12
+            found.append(np.bincount(nearest).argmax())
+            assert np.mean(nearest == found[-1]) > 0.99
+            assert np.mean(saturation[inside] > 150) > 0.99
+        assert len(set(found)) == len(found)  # nobody twice
+        assert np.max(np.sum(masks, 0)) == 1
+        beside = cv2.dilate(np.any(masks, 0).astype(np.uint8), cross) == 0
+        assert np.mean(saturation[beside] > 150) < 0.001
+        hidden += len(staged.covers)
+    assert hidden
+
+
+def test_held_out_persons_and_their_doubles_are_not_in_train(tmp_path):
+    people = {f"{k:04d}": (body("red"), {"coat": "red"}) for k in range(30)}
+    people["0001"][1]["dup_of"], people["0002"][1]["dup_of"] = "0009", "0001"
+    people["0003"][1]["bad"] = True
+    root = folder(tmp_path / "many", people)
+    train, held = ({p.id for p in People(root, split=split).people} for split in ("train", "heldout"))
+    assert not train & held
+    assert train | held == people.keys() - {"0003"}
+    assert len(held) in (5, 6, 7)
+    assert {"0001", "0002", "0009"} <= train or {"0001", "0002", "0009"} <= held
+
+
+def test_facts_agree_with_the_drawn_and_dyed_colours(staged):
+    seen = Counter()
+    for s in staged:
+        keys = {fact.key for fact in s.facts}
+        for subject in s.subjects:
+            assert subject.facts.keys() <= keys
+            for colour in colours.CHROMATIC:
+                coat, pants = (subject.facts.get(f"wears:{colour} {name}") for name in ("coat", "pants"))
+                if coat or pants:
+                    assert possible(s, subject, colour) > 0.15
+                    seen[colour] += 1
+                elif coat is pants is False:
+                    assert share(s, subject, colour) < 0.08
+                    seen["none"] += 1
+                if subject.facts.get(f"in:{colour}"):
+                    assert possible(s, subject, colour) > 0.15
+            for key in ("wears:dress", "wears:skirt"):
+                assert not subject.facts.get(key)
+    assert min(seen[colour] for colour in (*COATS, "none")) > 5
+    assert seen["purple"] + seen["pink"] + seen["orange"] > 5  # nobody was drawn in these
+
+
+def test_the_same_person_in_two_colours_differs_in_that_alone(dressed):
+    people, met = People(dressed), 0
+    for number in range(30):
+        worn = defaultdict(list)
+        for person, dyes in people._choose(5, np.random.default_rng(number)):
+            worn[person.id].append(dyes)
+        for twins in (dyes for dyes in worn.values() if len(dyes) > 1):
+            assert len({frozenset(dyes.values()) for dyes in twins}) == len(twins)
+            assert len({frozenset(dyes) for dyes in twins}) == 1
+            met += 1
+    assert met > 5
+
+
+def look(root, hidden=slice(0, 0), dyes=None, key="0000"):
+    """What one sees of the first person, of whom rows are hidden."""
+    people, names = read_people(root)
+    person = next(p for p in people if p.id == key)
+    rgb, labels = cv2.imread(str(person.image))[..., ::-1].copy(), cv2.imread(str(person.labels), cv2.IMREAD_UNCHANGED)
+    for old, new in person.renamed.items():
+        labels[labels == names.index(old)] = names.index(new)
+    mask = labels > 0
+    mask[hidden] = False
+    top = int(np.flatnonzero(labels.any(1))[0])
+    return Look(person, dyes or {}, names, labels[top:281], top, mask, labels, rgb)
+
+
+def test_what_is_hidden_is_in_doubt(dressed):
+    whole = look(dressed)
+    assert whole.wears("coat") is whole.wears("coat", "red") is whole.is_in("red") is whole.wears("hat") is True
+    assert whole.wears("coat", "green") is whole.is_in("green") is whole.wears("skirt") is False
+    assert whole.wears("jacket") is None  # some would call it so
+    coatless = look(dressed, slice(100, 300))
+    assert coatless.wears("coat") is coatless.wears("coat", "red") is coatless.wears("pants") is None
+    assert look(dressed, slice(0, 60)).wears("hat") is None
+    assert look(dressed, slice(0, 60)).has_hair("brown") is None
+    assert look(dressed, slice(130, 290)).wears("bag") is None
+
+
+def test_what_is_not_seen_is_not_denied(dressed):
+    """Nobody takes a person without a head for one in a hat, nor says that there is none on it."""
+    hatted, bare, headless = look(dressed), look(dressed, key="0001"), look(dressed, slice(0, 60), key="0001")
+    assert hatted.wears("hat") is True
+    assert bare.wears("hat") is headless.wears("hat") is False
+    assert bare.shows(HEAD)
+    assert not headless.shows(HEAD)
+    for looks, denied in (((hatted, bare), True), ((hatted, headless), False)):
+        facts, known = _judged(looks, np.random.default_rng(0))
+        (hat,) = (fact for fact in facts if fact.key == "wears:hat")
+        assert bool(hat.denied) is denied
+        assert [of["wears:hat"] for of in known] == [True, False]
+
+
+def test_glasses_need_a_face_large_enough(tmp_path):
+    people = {"0000": (body("red"), {"coat": "red", "glasses": True}), "0001": (body("red"), {"coat": "red"})}
+    root = folder(tmp_path / "glasses", people)
+    assert look(root).has_glasses("glasses") is True
+    assert look(root).has_glasses("sunglasses") is None  # no label says of which sort they are
+    assert look(root, key="0001").has_glasses("glasses") is False
+    assert look(root, slice(0, 50)).has_glasses("glasses") is None
+    assert FACE.tall > 100
+
+
+def test_the_description_corrects_the_label(tmp_path):
+    skirt = [*body("red")[:2], ("blouse", "white", 55, 130, 35, 85), ("dress", "blue", 130, 240, 38, 82)]
+    people = {
+        "0000": (skirt, {"short": "woman in white blouse and blue skirt", "label_doubt": ["dress"]}),
+        "0001": (skirt, {"short": "woman in white blouse", "label_doubt": ["dress"]}),
+        "0002": (body("red"), {"coat": "green"}),
+    }
+    root = folder(tmp_path / "labels", people)
+    assert look(root).wears("skirt", "blue") is True
+    assert look(root).wears("dress") is False
+    assert look(root).wears("shirt", "white") is True
+    unsure = look(root, key="0001")
+    assert unsure.wears("skirt") is unsure.wears("dress") is unsure.wears("skirt", "blue") is None
+    told = look(root, key="0002")  # red by its pixels, green by the description
+    assert told.wears("coat") is True
+    assert told.wears("coat", "red") is told.wears("coat", "green") is None
+    assert look(root, dyes={"coat": "red"}, key="0002").wears("coat", "red") is True
+
+
+NOUN = "(?:the )?(woman|lady|girl|man|guy|person)"
+IN_COAT = re.compile(NOUN + r" (not )?(?:in|wearing) an? (\w+) coat")
+WITH_BAG = re.compile(NOUN + r" (without|with no|not carrying)?(?:with|carrying|holding)? a? ?bag")
+
+
+def test_a_sentence_means_all_of_whom_its_claim_is_true(staged):
+    """Read naively, and looked at: a coat's colour fills much of those who are meant and hardly any of the others."""
+    read = Counter()
+    for s in staged:
+        for e in sentences(s, np.random.default_rng(s.picture.id)):
+            assert set(e.targets) <= {i.id for i in s.picture.instances}
+            if coat := IN_COAT.fullmatch(e.text):
+                noun, value, colour = coat[1], not coat[2], coat[3].replace("grey", "gray")
+            elif bag := WITH_BAG.fullmatch(e.text):
+                noun, value, colour = bag[1], not bag[2], ""
+            else:
+                continue
+            key = f"wears:{colour} coat" if colour else "wears:bag"
+            meant = {subject.instance.id for subject in s.subjects if noun in dict(subject.said)}
+            true = {subject.instance.id for subject in s.subjects if subject.facts.get(key) is value}
+            assert set(e.targets) == meant & true
+            if colour in colours.CHROMATIC and value:
+                for subject in s.subjects:
+                    if subject.instance.id in e.targets:
+                        assert possible(s, subject, colour) > 0.15
+                    elif subject.instance.id in meant and not subject.facts.get(f"wears:{colour} pants", True):
+                        assert share(s, subject, colour) < 0.08
+            read[bool(e.targets), bool(colour), value] += 1
+    assert read[True, True, True] > 10
+    assert read[True, False, True] > 1
+    assert read[True, False, False] > 1
+
+
+def test_wordings(staged):
+    wordings = {fact.key: fact for s in staged for fact in s.facts}
+    coat, pants, hat = wordings["wears:green coat"], wordings["wears:black pants"], wordings["wears:hat"]
+    assert coat.after == ("in a green coat", "wearing a green coat")
+    assert coat.many == ("in green coats", "wearing green coats")
+    assert coat.alone == ("green coat",)
+    assert pants.after == pants.many == ("in black pants", "wearing black pants")
+    assert {"without a hat", "not wearing a hat"} <= set(hat.denied)
+    assert all(fact.after or fact.before for fact in wordings.values())
+
+
+def test_a_folder_without_people_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"people\.json"):
+        People(tmp_path)
+    (tmp_path / "people.json").write_text('{"labels": {"0": "null"}}')
+    with pytest.raises(DataError, match="not a table of people"):
+        People(tmp_path)
+    root = folder(tmp_path / "lonely", {"0000": (body("red"), {"coat": "red"})})
+    with pytest.raises(DataError, match="fewer than two"):
+        People(root)
