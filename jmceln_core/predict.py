@@ -3,8 +3,9 @@
     python -m jmceln_core.predict IMAGE "the red mug" --out overlay.png
 
 prints the answer; with --json as one JSON object and nothing else on standard output: status, score, centroid [u, v],
-anchor [u, v], box [x, y, w, h], area in pixels, and seconds for the picture and the sentence together, without loading
-the model. What is not there is null. Exit status 0 for every answer, 2 for bad input.
+anchor [u, v], box [x, y, w, h], area in pixels, seconds for the picture and the sentence together, without loading
+the model, and candidates {anchor, box, area}, what an ambiguous sentence may mean, from left to right. What is not there
+is null. Exit status 0 for every answer, 2 for bad input.
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ def as_json(answer: Segmentation) -> dict[str, Any]:
         "box": answer.box,
         "area": answer.area,
         "seconds": answer.seconds,
+        "candidates": [candidate._asdict() for candidate in answer.candidates],
     }
 
 
@@ -86,6 +88,8 @@ def as_text(answer: Segmentation) -> str:
             f"box {w}x{h} at ({x}, {y})",
             f"{answer.area} pixels",
         ]
+    if answer.candidates:
+        parts.append("one of " + " ".join("({:.0f}, {:.0f})".format(*c.anchor) for c in answer.candidates))
     return ", ".join([*parts, f"{answer.seconds:.2f} s"])
 
 

@@ -46,6 +46,14 @@ class Status(enum.Enum):
     AMBIGUOUS = "ambiguous"  # a sure mask over two or more separate things of similar size
 
 
+class Candidate(NamedTuple):
+    """One of several things that an ambiguous sentence may mean: a separate part of the answer's mask."""
+
+    anchor: tuple[float, float]  # (u, v), deep inside it
+    box: tuple[int, int, int, int]  # (x, y, w, h)
+    area: int  # in pixels
+
+
 @dataclass(frozen=True)
 class Segmentation:
     """The answer to one sentence about one picture of H x W pixels."""
@@ -60,6 +68,7 @@ class Segmentation:
     probability: np.ndarray | None  # (H, W) float32, if asked for
     seconds: float  # from the sentence to this answer; without the image half
     presence: float | None = None  # probability that the thing is there at all; None without such a head
+    candidates: tuple[Candidate, ...] = ()  # with AMBIGUOUS, what may be meant, from left to right
 
 
 class RawAnswer(NamedTuple):
@@ -280,7 +289,8 @@ def decide(raw: RawAnswer, decision: DecisionConfig, *, probability: bool = Fals
     - NOT_PRESENT if the mask is empty or the presence below `decision.present` (the score stays: it says how nearly);
     - LOW_CONFIDENCE if the score is below `decision.confident`;
     - AMBIGUOUS if the mask's second-largest blob (8-connected) has more than `decision.ambiguous` of the largest one's
-      area and the score that each of the two would have alone is at least `decision.confident`;
+      area and the score that each of the two would have alone is at least `decision.confident`; all blobs like them
+      are the answer's `candidates`;
     - FOUND otherwise.
     """
     mask = raw.probability > decision.mask
@@ -295,27 +305,28 @@ def decide(raw: RawAnswer, decision: DecisionConfig, *, probability: bool = Fals
     score = _score(cv2.mean(values, inside)[0], raw, decision)
     if raw.presence is not None and raw.presence < decision.present:
         return replace(nothing, score=score)
+    candidates: tuple[Candidate, ...] = ()
     if score < decision.confident:
         status = Status.LOW_CONFIDENCE
-    elif _ambiguous(inside, values, raw, decision):
-        status = Status.AMBIGUOUS
     else:
-        status = Status.FOUND
-    return with_mask(replace(nothing, status=status, score=score), mask, raw.probability)
+        candidates = _candidates(inside, values, raw, decision, (x, y))
+        status = Status.AMBIGUOUS if candidates else Status.FOUND
+    answer = with_mask(replace(nothing, status=status, score=score), mask, raw.probability)
+    return replace(answer, candidates=candidates)
 
 
 def with_mask(answer: Segmentation, mask: np.ndarray, probability: np.ndarray | None = None) -> Segmentation:
-    """The answer with another (H, W) bool mask, its centroid, box and area. The anchor is the mask's surest point by
-    the (H, W) float32 map behind it; without one, its deepest."""
+    """The answer with another (H, W) bool mask, its centroid, box and area, and no candidates. The anchor is the mask's
+    surest point by the (H, W) float32 map behind it; without one, its deepest."""
     pixels = np.ascontiguousarray(mask, bool).view(np.uint8)
     x, y, w, h = map(int, cv2.boundingRect(pixels))
     if w == 0:
-        return replace(answer, mask=mask, centroid=None, anchor=None, box=None, area=0)
+        return replace(answer, mask=mask, centroid=None, anchor=None, box=None, area=0, candidates=())
     moments = cv2.moments(pixels[y : y + h, x : x + w], binaryImage=True)
     area = int(moments["m00"])
     centroid = (x + moments["m10"] / area, y + moments["m01"] / area)
     anchor = deepest_point(mask) if probability is None else surest_point(probability, mask)
-    return replace(answer, mask=mask, centroid=centroid, anchor=anchor, box=(x, y, w, h), area=area)
+    return replace(answer, mask=mask, centroid=centroid, anchor=anchor, box=(x, y, w, h), area=area, candidates=())
 
 
 def surest_point(probability: np.ndarray, mask: np.ndarray) -> tuple[float, float] | None:
@@ -410,17 +421,30 @@ def _score(inside: float, raw: RawAnswer, decision: DecisionConfig) -> float:
     return 1 / (1 + math.exp(-decision.slope * math.log(score / (1 - score)) - decision.offset))
 
 
-def _ambiguous(pixels: np.ndarray, probability: np.ndarray, raw: RawAnswer, decision: DecisionConfig) -> bool:
-    """Whether two separate blobs could each be the thing meant; (h, w) uint8 mask and its float32 probabilities."""
+def _candidates(
+    pixels: np.ndarray, probability: np.ndarray, raw: RawAnswer, decision: DecisionConfig, corner: tuple[int, int]
+) -> tuple[Candidate, ...]:
+    """The separate blobs that could each be the thing meant, from left to right; none if it is one. (h, w) uint8 mask
+    and its float32 probabilities, the part of the picture whose left upper `corner` is (x, y)."""
     _, labels, stats, _ = cv2.connectedComponentsWithStats(pixels, connectivity=8)
     areas = stats[1:, cv2.CC_STAT_AREA]  # 0 is the background
     if len(areas) < 2:
-        return False
-    second, largest = np.argsort(areas, kind="stable")[-2:]
-    if areas[second] <= decision.ambiguous * areas[largest]:
-        return False
-    means = (float(probability[labels == blob + 1].mean()) for blob in (second, largest))
-    return all(_score(mean, raw, decision) >= decision.confident for mean in means)
+        return ()
+
+    def is_sure(blob: int) -> bool:
+        return _score(float(probability[labels == blob + 1].mean()), raw, decision) >= decision.confident
+
+    second, largest = np.argsort(areas, kind="stable")[-2:].tolist()
+    if areas[second] <= decision.ambiguous * areas[largest] or not (is_sure(second) and is_sure(largest)):
+        return ()
+    found = []
+    for blob in np.flatnonzero(areas > decision.ambiguous * areas[largest]).tolist():
+        x, y, w, h = stats[blob + 1, :4].tolist()
+        inside = labels[y : y + h, x : x + w] == blob + 1
+        if is_sure(blob) and (anchor := deepest_point(inside)) is not None:
+            left, top = corner[0] + x, corner[1] + y
+            found.append(Candidate((left + anchor[0], top + anchor[1]), (left, top, w, h), int(areas[blob])))
+    return tuple(sorted(found))
 
 
 def _device(device: str | torch.device | None) -> torch.device:

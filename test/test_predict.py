@@ -16,7 +16,7 @@ from jmceln_core.config import DecisionConfig, ImageEncoderConfig, ModelConfig, 
 from jmceln_core.model import build_model
 from jmceln_core.segmenter import Segmentation, Segmenter, Status
 
-KEYS = ["status", "score", "centroid", "anchor", "box", "area", "seconds"]
+KEYS = ["status", "score", "centroid", "anchor", "box", "area", "seconds", "candidates"]
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
@@ -189,6 +189,6 @@ def test_nothing_found_is_null_in_json_and_short_in_text():
     nothing = Segmentation(np.zeros((2, 2), bool), Status.NOT_PRESENT, 0.125, None, None, None, 0, None, 0.5)
     assert json.dumps(predict.as_json(nothing)) == (
         '{"status": "not_present", "score": 0.125, "centroid": null, "anchor": null, "box": null, "area": 0, '
-        '"seconds": 0.5}'
+        '"seconds": 0.5, "candidates": []}'
     )
     assert predict.as_text(nothing) == "not_present, score 0.12, 0.50 s"

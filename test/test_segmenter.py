@@ -490,6 +490,30 @@ def test_status(probability, status):
     assert answer(probability, decision=dataclasses.replace(SURE, confident=0.7)).status is status
 
 
+@pytest.mark.parametrize(
+    ("probability", "expected"),
+    [
+        (squares((12, 5), (3, 6)), [(3, 6), (12, 5)]),  # from left to right
+        (squares((3, 5), (12, 5), (7, 11)), [(3, 5), (7, 11), (12, 5)]),
+        (np.maximum(squares((3, 5), (12, 5)), squares((7, 11), side=2)), [(3, 5), (12, 5)]),  # a crumb is none
+        (
+            np.maximum(squares((3, 5), (12, 5)), squares((7, 11), side=3, value=0.6)),
+            [(3, 5), (12, 5)],
+        ),  # nor what is not sure
+        (squares((3, 5)), []),
+    ],
+)
+def test_candidates_are_the_things_an_ambiguous_sentence_may_mean(probability, expected):
+    found = answer(probability, decision=dataclasses.replace(SURE, confident=0.7))
+    assert [c.box[:2] for c in found.candidates] == expected
+    assert (found.status is Status.AMBIGUOUS) == bool(expected)
+    mask = found.mask
+    for (u, v), (x, y, w, h), area in found.candidates:
+        part = mask[y : y + h, x : x + w]
+        assert (part.sum(), part.shape) == (area, (h, w))
+        assert part[int(v) - y, int(u) - x]
+
+
 masks = arrays.arrays(bool, st.tuples(st.integers(1, 14), st.integers(1, 14)))
 
 
