@@ -11,9 +11,12 @@ IMAGE =
 COMMAND =
 # 1: the demo's commands are spoken; a folder: its WAV files are.
 SPEECH =
-# For `make bundled` and `make nano`: the data's folder (coco_mini/, more/, objects/), the folder that gets made pictures
-# beside links to these, the run, and more arguments for the training.
+# For `make bundled` and `make nano`: the data's folder (coco_mini/, more/, cutouts/, people/, objects/), the folder that
+# gets rendered pictures beside links to these, how many of them, the recipe of config/train/, the run, and more arguments
+# for the training.
 DATA = data
+SCENES = 318
+RECIPE = $@
 ROOT = runs/data
 RUN = runs/$@
 TRAIN_ARGS =
@@ -33,7 +36,7 @@ help:
 	@echo 'make lint       ruff: rules and layout'
 	@echo 'make format     let ruff lay out the code and repair what it can'
 	@echo 'make types      mypy on both packages'
-	@echo 'make bundled    train the bundled model, make nano the small one (docs/training.md): DATA, ROOT, RUN, TRAIN_ARGS'
+	@echo 'make bundled    train the bundled model, make nano the small one (docs/training.md): DATA, SCENES, RECIPE, ROOT, RUN, TRAIN_ARGS'
 	@echo 'make env        only make the environment ($(VENV)), or bring it up to date'
 	@echo 'make clean      remove what tests, demo and colcon left behind'
 	@echo 'make distclean  remove the environment as well'
@@ -59,12 +62,11 @@ test: env
 		python -m pytest $(PYTEST_ARGS)
 
 bundled nano: env
-	@mkdir -p "$(ROOT)" && ln -sfn "$(abspath $(DATA))/coco_mini" "$(abspath $(DATA))/more" "$(ROOT)"
+	@mkdir -p "$(ROOT)" && for name in coco_mini more cutouts people objects; do \
+		ln -sfn "$(abspath $(DATA))/$$name" "$(ROOT)/$$name"; done
 	@$(IN_ENV) python -m pip install -q -r requirements/render.txt -c requirements/lock.txt && \
-		python -m jmceln_core.data.render --objects "$(DATA)/objects" --out "$(ROOT)/rendered" --scenes 1500 --seed 7 && \
-		python -m jmceln_core.data.compose --root "$(ROOT)" --sources '[coco_mini/train, more/train]' \
-			--objects "$(DATA)/objects" --out "$(ROOT)/composed" --pictures 1400 --seed 0 && \
-		python -m jmceln_core.train --config config/train/$@.yaml --data.root "$(ROOT)" --output "$(RUN)" $(TRAIN_ARGS) && \
+		python -m jmceln_core.data.render --objects "$(DATA)/objects" --out "$(ROOT)/rendered" --scenes $(SCENES) --seed 7 && \
+		python -m jmceln_core.train --config config/train/$(RECIPE).yaml --data.root "$(ROOT)" --output "$(RUN)" $(TRAIN_ARGS) && \
 		python -m jmceln_core.training.bundle "$(RUN)" --out config/weights/$@.safetensors
 
 lint: env

@@ -29,7 +29,10 @@ def training_parser(module: str, description: str) -> ArgumentParser:
 
 
 def parse_training(parser: ArgumentParser, arguments: Sequence[str] | None) -> tuple[TrainConfig, Namespace]:
-    """The configuration, and the command's own options. `--config` may be a recipe of config/train by its name."""
+    """The configuration, and the command's own options. `--config` may be a recipe of config/train by its name.
+
+    Ends the command as argparse does where a field's value is out of its range.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
     for i, word in enumerate(words):
         if word == "--config" and i + 1 < len(words):
@@ -39,7 +42,10 @@ def parse_training(parser: ArgumentParser, arguments: Sequence[str] | None) -> t
     values = parser.parse_args(words)
     values.pop("config")
     fields: dict[str, Any] = {name: values.pop(name) for name in TrainConfig.__dataclass_fields__}
-    return TrainConfig(**parser.instantiate(Namespace(**fields))), values
+    try:
+        return TrainConfig(**parser.instantiate(Namespace(**fields))), values
+    except ConfigError as error:
+        parser.error(str(error))
 
 
 def named(file: str, folder: str) -> str:

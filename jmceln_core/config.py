@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -103,9 +104,9 @@ class ModelConfig:
     query_mixing: bool = False  # self-attention among the queries and a feed-forward layer in every stage
     dense_from: int = 0  # stages before this one update the queries only (Eq. 3); their F_mt is the image's own
     pan_projection: bool = False  # a 1x1 convolution after PAN's SwitchNorm
-    fine_skip: bool = False  # a stride-4 level joins the head
     pan_gates: Literal["product", "bounded"] = "product"  # PAN's gates: the paper's, or sigmoids of normalised filters
     colour_path: bool = False  # the picture's local colours are added to F_m and F_mt
+    fine_skip: bool = False  # a stride-4 level joins the head
     deep_supervision: bool = False  # each stage predicts a coarse mask from its queries and F_mt
     mask_prompt: bool = False  # a stage's coarse mask is added to the F_mt its dense part reads
     coarse_residual: bool = False  # the head's logits are added to the last coarse mask's, enlarged
@@ -275,7 +276,6 @@ def load_model_config(name_or_path: str | Path, overrides: Iterable[str] = ()) -
     return from_dict(ModelConfig, apply_overrides(read_yaml(path), overrides))
 
 
-@dataclass(frozen=True)
 COMPOSED = ("tables", "people")  # kinds of pictures that are made on the fly
 
 
@@ -294,6 +294,7 @@ class CompositionConfig:
             raise ConfigError(f"composition.kinds={list(self.kinds)}: one or more of {', '.join(COMPOSED)}")
 
 
+@dataclass(frozen=True)
 class DataConfig:
     """What to train on. docs/data.md has the layouts."""
 
@@ -306,9 +307,9 @@ class DataConfig:
     sources: tuple[str, ...] = ()  # coco: FOLDER/SPLIT below root, one or more
     repeat: tuple[int, ...] = ()  # coco: how often an epoch takes up each source's pictures; empty: once
     val_sources: tuple[str, ...] = ()  # coco: the same for validation; none: pictures of the first source are held out
-    validation: int = 40  # coco without val_sources: how many pictures are held out
     left_out: bool = False  # coco: true: pictures that config/eval/left_out.txt keeps for measuring are not trained on
     composition: CompositionConfig = field(default_factory=CompositionConfig)  # pictures made in the workers
+    validation: int = 40  # coco without val_sources: how many pictures are held out
     val_pictures: int = 0  # validate on so many pictures only, drawn once; 0: all of them
     val_sentences: int = 0  # and on so many sentences of each; 0: all of them
     shards: str = ""  # folder or URL of shards (python -m jmceln_core.data.shard) to stream the training samples from
@@ -319,9 +320,9 @@ class DataConfig:
     generated: int = 0  # rule-made sentences drawn for each instance (docs/expressions.md; mixture)
     plurals: int = 0  # rule-made sentences about several instances drawn for each picture (mixture)
     absent: int = 0  # rule-made near misses drawn for each picture: they match nothing there
-    borrowed: int = 0  # other pictures' sentences, about kinds of things this picture has none of, drawn for each
     names: int = 0  # bare names drawn for each picture, each of all things so called; half as many denials and words
     # for nothing there (mixture)
+    borrowed: int = 0  # other pictures' sentences, about kinds of things this picture has none of, drawn for each
     written: float = 0.65  # mixture: share of a picture's sentences that are written ones
     absent_share: float = 0.0  # share of the drawn sentences replaced by one that matches nothing in the picture
     # views
@@ -345,8 +346,8 @@ class OptimConfig:
     accumulate: int = 1  # parts a process works off its pictures of a step in, one after the other, to save memory
     lr: float = 6e-6  # AdamW, peak (paper)
     encoder_lr: float = 1.0  # factor on the encoders' rate; the paper names none
-    schedule: Literal["polynomial", "cosine", "constant"] = "polynomial"  # of the rate, after the warm-up (paper)
     new_lr: float = 1.0  # factor on the rate of parts that start_from's checkpoint lacks
+    schedule: Literal["polynomial", "cosine", "constant"] = "polynomial"  # of the rate, after the warm-up (paper)
     power: float = 0.9  # of the polynomial (paper)
     warmup: int = 0  # steps of linear warm-up; the paper names none
     weight_decay: float = 0.01  # AdamW's own default; the paper names none
@@ -373,15 +374,38 @@ class LossConfig:
 
 
 @dataclass(frozen=True)
+class DistilConfig:
+    """A larger network's answers as a further target (docs/training.md). Weights; 0 leaves a term out."""
+
+    teacher: str = ""  # checkpoint, by name or path; empty: none
+    mask: float = 0.0  # cross-entropy + Dice of the mask against the teacher's probabilities
+    coarse: float = 0.0  # the same of every stage's coarse mask, mean over stages
+    presence: float = 0.0  # binary cross-entropy against the teacher's presence probability
+
+    def __post_init__(self) -> None:
+        weights = {name: getattr(self, name) for name in ("mask", "coarse", "presence")}
+        for name, weight in weights.items():
+            if not 0 <= weight < math.inf:
+                raise ConfigError(f"distil.{name}={weight}: a weight is finite and not negative")
+        if self.teacher and not any(weights.values()):
+            names = ", ".join(f"distil.{name}" for name in weights)
+            raise ConfigError(f"distil.teacher={self.teacher} teaches nothing: give one of {names} a weight")
+        if not self.teacher and any(weights.values()):
+            given = ", ".join(f"distil.{name}={weight}" for name, weight in weights.items() if weight)
+            raise ConfigError(f"{given} without a teacher: give distil.teacher a checkpoint")
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """Everything a training run depends on. The defaults are the paper's recipe."""
 
     model: str = "paper"  # preset or YAML file
     model_overrides: tuple[str, ...] = ()  # "field=value" on top of it
-    start_from: str = ""  # checkpoint of the same model whose weights a new run starts from; empty: the encoders' own
+    start_from: str = ""  # checkpoint that a new run starts from (what it lacks starts new); empty: the encoders' own
     data: DataConfig = field(default_factory=DataConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    distil: DistilConfig = field(default_factory=DistilConfig)
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"  # Lightning Fabric's names
     strategy: Literal["auto", "ddp", "fsdp"] = "auto"  # several processes: auto is ddp; fsdp for what does not fit
     sync_norm: bool = False  # batch statistics over all processes instead of each one's own

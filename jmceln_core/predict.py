@@ -4,8 +4,8 @@
 
 prints the answer; with --json as one JSON object and nothing else on standard output: status, score, centroid [u, v],
 anchor [u, v], box [x, y, w, h], area in pixels, seconds for the picture and the sentence together, without loading
-the model, and candidates {anchor, box, area}, what an ambiguous sentence may mean, from left to right. What is not there
-is null. Exit status 0 for every answer, 2 for bad input.
+the model, and candidates {anchor, box, area}, what an ambiguous sentence may mean, from left to right. What is not
+there is null. Exit status 0 for every answer, 2 for bad input.
 """
 
 from __future__ import annotations

@@ -11,21 +11,25 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from jmceln_core.config import ConfigError, LossConfig, ModelConfig
+from jmceln_core.config import ConfigError, DistilConfig, LossConfig, ModelConfig
 from jmceln_core.data.dataset import Batch
 from jmceln_core.model import Prediction
 from jmceln_core.training.losses import (
     TERMS,
+    Lesson,
     check,
     contrast_loss,
     counts,
     cross_entropy,
     dice_loss,
+    distillation_loss,
     focal_loss,
     grounding_loss,
+    soft_mask_loss,
 )
 
 EVERYTHING = LossConfig(1.5, 0.7, 2.0, 0.3, 0.5, 2.0, 3.0, 4.0, 5.0)
+EVERY_ANSWER = DistilConfig("teacher", mask=1.5, coarse=0.7, presence=2.0)
 B, S, K, SIDE, COARSE = 3, 4, 3, 16, 4
 
 
@@ -320,3 +324,162 @@ def test_a_loss_the_model_cannot_have_is_refused(loss: dict[str, float], model: 
 def test_a_loss_the_model_can_have_is_accepted() -> None:
     check(LossConfig(), ModelConfig())
     check(EVERYTHING, ModelConfig(deep_supervision=True, presence_head=True, iou_head=True))
+
+
+def make_lesson(batch: Batch, dense: int = S) -> Lesson:
+    """A teacher's answers at twice the side: near the truth, but at random for every third sentence; presences too."""
+    truth = batch.truth[:, :dense].flatten(0, 1).double() / 255
+    near = truth.repeat_interleave(2, 1).repeat_interleave(2, 2) + 0.3 * random(len(truth), 2 * SIDE, 2 * SIDE, seed=7)
+    near[::3] = random(*near[::3].shape, seed=8).sigmoid()
+    return Lesson(near.clamp(0.01, 0.99), random(len(truth), seed=9).sigmoid())
+
+
+def naive_distances(prediction: Prediction, lesson: Lesson, batch: Batch) -> dict[str, float]:
+    """Every term, sentence by sentence."""
+    sums = dict.fromkeys(("distil_trusted", "distil_mask", "distil_coarse", "distil_presence"), 0.0)
+    dense = len(prediction.logits) // B
+    meant = int(batch.present[:, :dense].sum())
+
+    def averaged(x: np.ndarray, side: int) -> np.ndarray:
+        step = len(x) // side
+        return x.reshape(side, step, side, step).mean((1, 3))
+
+    def distance(x: np.ndarray, t: np.ndarray) -> float:
+        p = 1 / (1 + np.exp(-x))
+        pixel = -(t * np.log(p) + (1 - t) * np.log(1 - p)).mean()
+        return pixel + abs(p - t).sum() / (p.sum() + t.sum() + 1)
+
+    for b in range(B):
+        for s in range(dense):
+            n = b * dense + s
+            x, t, there = float(prediction.presence[n]), float(lesson.presence[n]), bool(batch.present[b, s])
+            if (t > 0.5) == there:
+                right = t * math.log(sigmoid(x)) + (1 - t) * math.log(1 - sigmoid(x))
+                sums["distil_presence"] -= right / (B * dense)
+            truth = batch.truth[b, s].numpy() / 255 > 0.5
+            taught = averaged(lesson.mask[n].numpy(), SIDE)
+            if not there or (truth & (taught > 0.5)).sum() < 0.5 * (truth | (taught > 0.5)).sum():
+                continue
+            logits = prediction.logits[n].numpy()
+            sums["distil_trusted"] += 1 / meant
+            sums["distil_mask"] += distance(logits[1] - logits[0], taught) / meant
+            for coarse in prediction.coarse:
+                x_hw = coarse[b * (len(coarse) // B) + s].numpy()
+                goal = averaged(lesson.mask[n].numpy(), COARSE)
+                sums["distil_coarse"] += distance(x_hw, goal) / meant / len(prediction.coarse)
+    return sums
+
+
+@pytest.mark.parametrize("dense", [1, 2, S])
+def test_every_distance_from_a_teacher_is_its_definition(dense: int) -> None:
+    batch, prediction = make_batch(), make_prediction(dense)
+    lesson = make_lesson(batch, dense)
+    total, terms = distillation_loss(prediction, lesson, batch, EVERY_ANSWER)
+    expected = naive_distances(prediction, lesson, batch)
+    assert 0 < expected["distil_trusted"] < 1
+    assert terms.keys() == expected.keys()
+    for name, value in expected.items():
+        assert float(terms[name]) == pytest.approx(value, rel=1e-9), name
+    weighted = {
+        name: getattr(EVERY_ANSWER, name) * expected[f"distil_{name}"] for name in ("mask", "coarse", "presence")
+    }
+    assert float(total) == pytest.approx(sum(weighted.values()), rel=1e-9)
+    for name, value in weighted.items():  # alone, it is the same
+        alone = DistilConfig("teacher", **{name: getattr(EVERY_ANSWER, name)})
+        assert float(distillation_loss(prediction, lesson, batch, alone)[0]) == pytest.approx(value, rel=1e-9)
+
+
+def test_the_distance_from_probabilities_is_least_at_them_and_that_from_a_mask_where_they_are_0_or_1() -> None:
+    target = random(3, 5, 7).sigmoid()
+    at_them = soft_mask_loss(target.logit(), target)
+    entropy = -(target * target.log() + (1 - target) * (1 - target).log()).mean((1, 2))
+    torch.testing.assert_close(at_them, entropy)
+    for seed in range(1, 20):
+        other = target.logit() + 0.01 * random(3, 5, 7, seed=seed)
+        assert (soft_mask_loss(other, target) > at_them).all()
+    logits, truth = random(3, 5, 7, seed=1), random(3, 5, 7, seed=2) > 0.3
+    expected = cross_entropy(logits, truth) + dice_loss(logits, truth.double())
+    torch.testing.assert_close(soft_mask_loss(logits, truth.double()), expected)
+
+
+@pytest.mark.parametrize("parts", [[[0], [1, 2]], [[2], [0], [1]]])
+def test_the_distances_of_a_steps_parts_add_up_to_its(parts: list[list[int]]) -> None:
+    """Values and gradients, though the parts have unequal numbers of sentences that count."""
+    batch, dense = make_batch(), 2
+    lesson, whole = make_lesson(batch, dense), make_prediction(dense)
+    assert lesson.presence is not None
+    assert whole.presence is not None
+    leaves = [whole.logits, *whole.coarse, whole.presence]
+    for x in leaves:
+        x.requires_grad_()
+    total, terms = distillation_loss(whole, lesson, batch, EVERY_ANSWER)
+    total.backward()
+    assert all(x.grad is not None and x.grad.abs().sum() > 0 for x in leaves)
+    numbers = torch.stack([counts(part_of(batch, part), dense) for part in parts]).sum(0)
+    summed, sum_of = 0.0, dict.fromkeys(terms, 0.0)
+    for part in parts:
+
+        def own(x: Tensor, part: list[int] = part) -> Tensor:
+            return x.detach().unflatten(0, (B, -1))[part].flatten(0, 1)
+
+        pieces = [own(x).requires_grad_() for x in leaves]
+        prediction = Prediction(pieces[0], pieces[1:3], pieces[3], None, None)
+        of_part = Lesson(own(lesson.mask), own(lesson.presence))
+        loss, found = distillation_loss(prediction, of_part, part_of(batch, part), EVERY_ANSWER, numbers)
+        loss.backward()
+        summed += loss.item()
+        for name, value in found.items():
+            sum_of[name] += value.item()
+        for piece, x in zip(pieces, leaves, strict=True):
+            assert x.grad is not None
+            torch.testing.assert_close(piece.grad, own(x.grad))
+    assert summed == pytest.approx(total.item(), rel=1e-12)
+    for name, value in terms.items():
+        assert sum_of[name] == pytest.approx(value.item(), rel=1e-12), name
+
+
+def test_a_teacher_whom_the_truth_contradicts_teaches_nothing() -> None:
+    batch, prediction = make_batch(), make_prediction()
+    for x in (prediction.logits, *prediction.coarse, prediction.presence):
+        assert x is not None
+        x.requires_grad_()
+    right = batch.truth.flatten(0, 1) > 127
+    wrong = Lesson((~right).double(), 1 - batch.present.flatten().double())
+    total, terms = distillation_loss(prediction, wrong, batch, EVERY_ANSWER)
+    assert all(value == 0 for value in terms.values())
+    total.backward()
+    assert prediction.logits.grad is not None
+    assert (prediction.logits.grad == 0).all()
+
+
+def test_distances_of_half_precision_are_computed_in_float32() -> None:
+    batch, prediction = make_batch(), make_prediction(dtype=torch.bfloat16)
+    lesson = make_lesson(batch)
+    assert prediction.presence is not None
+    exact = prediction._replace(
+        logits=prediction.logits.double(),
+        coarse=[x.double() for x in prediction.coarse],
+        presence=prediction.presence.double(),
+    )
+    with torch.autocast("cpu", torch.bfloat16):
+        total, terms = distillation_loss(prediction, Lesson(*(x.float() for x in lesson)), batch, EVERY_ANSWER)
+    assert total.dtype == torch.float32
+    for name, value in distillation_loss(exact, lesson, batch, EVERY_ANSWER)[1].items():
+        assert float(terms[name]) == pytest.approx(float(value), rel=1e-5), name
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"teacher": "bundled"}, r"distil\.teacher=bundled teaches nothing: .*distil\.presence"),
+        ({"mask": 1.0, "coarse": 0.5}, r"distil\.mask=1\.0, distil\.coarse=0\.5 without a teacher"),
+        ({"teacher": "bundled", "mask": -1.0}, r"distil\.mask=-1\.0"),
+        ({"teacher": "bundled", "coarse": math.nan}, r"distil\.coarse=nan"),
+        ({"teacher": "bundled", "presence": math.inf}, r"distil\.presence=inf"),
+    ],
+)
+def test_a_teacher_without_weights_weights_without_a_teacher_and_bad_weights_are_refused(
+    fields: dict, named: str
+) -> None:
+    with pytest.raises(ConfigError, match=named):
+        DistilConfig(**fields)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from discs import build, write_model
 
-from jmceln_core.config import CompositionConfig, ConfigError, DataConfig
+from jmceln_core.config import CompositionConfig, ConfigError, DataConfig, OptimConfig, TrainConfig
 from jmceln_core.data.dataset import SampleBuilder, StepDataset
 from jmceln_core.data.grounding import DataError, Expression, GroundingData, Instance, Picture, read_coco
 from jmceln_core.synthesis import composition, make
 from jmceln_core.synthesis.composition import FIRST_ID, Composition
 from jmceln_core.synthesis.cutouts import cut_from
+from jmceln_core.training.loop import Trainer
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +123,32 @@ def test_written_pictures_are_read_back_as_they_were_made(root, tmp_path, capsys
         assert {(e.text, e.targets) for e in data.by_picture()[key]} == {(e.text, e.targets) for e in said}
     assert make.main(arguments) == 2
     assert "there already" in capsys.readouterr().err
+
+
+def test_a_run_trains_on_composed_pictures_and_refuses_cached_ones(root, tmp_path):
+    for folder in ("cutouts",):
+        (tmp_path / folder).symlink_to(root / folder)
+    build(tmp_path)
+    config = TrainConfig(
+        model=str(write_model(tmp_path / "small.yaml", presence_head=False, iou_head=False)),
+        data=DataConfig(
+            root=tmp_path,
+            sources=("discs/train",),
+            validation=2,
+            composition=CompositionConfig(share=0.7),
+            absent_share=0.3,
+        ),
+        optim=OptimConfig(steps=3, images=4, sentences=2, lr=1e-3),
+    )
+    trainer = Trainer(config, tmp_path / "run", device="cpu")
+    known = {e.text for some in trainer.dataset.expressions for e in some}
+    assert any(set(trainer.dataset[step][0].texts) - known for step in range(3))
+    trainer.run()
+    (line,) = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
+    assert math.isfinite(line["loss"])
+    cached = replace(config, data=replace(config.data, cache=tmp_path / "cache"))
+    with pytest.raises(ConfigError, match=r"composition.*data\.cache"):
+        Trainer(cached, tmp_path / "other", device="cpu")
 
 
 def test_things_of_the_training_pictures_are_among_the_cut_outs(root, tmp_path):

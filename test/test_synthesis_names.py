@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+from discs import build
 
 from jmceln_core.config import DataConfig
-from jmceln_core.data import vocabulary
+from jmceln_core.data import readers, vocabulary
 from jmceln_core.data.dataset import enrich
 from jmceln_core.data.expressions import Scene
 from jmceln_core.data.grounding import Expression, GroundingData, Instance, Picture
 from jmceln_core.data.left_out import unknown_words
+from jmceln_core.data.readers import read_training
 from jmceln_core.synthesis import words
 from jmceln_core.synthesis.names import denials, names, nothing
 
@@ -116,8 +120,6 @@ def test_what_is_measured_with_is_in_no_training():
 
 
 def test_enrich_adds_them_to_photographs(tmp_path):
-    import cv2
-
     here = scene(("giraffe", False), ("giraffe", False))
     path = tmp_path / "x.png"
     cv2.imwrite(str(path), here.rgb)
@@ -128,3 +130,16 @@ def test_enrich_adds_them_to_photographs(tmp_path):
     assert kinds == {"name", "negation", "absent"}
     assert all(e.origin == "generated" for e in made)
     assert enrich(data, DataConfig(), seed=0).expressions == data.expressions
+
+
+@pytest.mark.parametrize("held_out", [0, 2])
+def test_pictures_that_are_measured_with_are_never_trained_on(tmp_path, monkeypatch, held_out):
+    build(tmp_path)
+    config = DataConfig(root=tmp_path, sources=("discs/train",), validation=held_out)
+    every = [set(part.pictures) for part in read_training(config)]
+    away = set(sorted(every[0])[:2])
+    monkeypatch.setattr(readers, "left_out_pictures", lambda: away)
+    training, validation = read_training(replace(config, left_out=True))
+    assert set(training.pictures) | set(validation.pictures) == (every[0] | every[1]) - away
+    assert not {e.picture_id for e in training.expressions} & away
+    assert [set(part.pictures) for part in read_training(config)] == every

@@ -190,7 +190,7 @@ def test_an_unreadable_picture_is_counted_and_the_run_goes_on(small: TrainConfig
     root = build(tmp_path / "broken")
     trainer = Trainer(replace(small, data=replace(small.data, root=root)), tmp_path / "run", device="cpu")
     assert trainer.dataset is not None
-    for picture in (trainer.dataset.pictures[0], trainer.validation.items[0][0]):
+    for picture in (trainer.dataset.pictures[0], trainer.validation.items[0].picture):
         picture.path.write_bytes(b"not a picture")
     trainer.run()
     assert [line["skipped_pictures"] for line in lines(tmp_path / "run")] == [pytest.approx(3, abs=2)] * 2
@@ -204,6 +204,99 @@ def test_a_run_starts_from_a_checkpoint(small: TrainConfig, tmp_path: Path) -> N
     kept = checkpoint.load(path).state
     assert all(torch.allclose(kept[k], v, atol=1e-3) for k, v in second.model.state_dict().items())
     assert second.step == 0
+
+
+def test_a_run_starts_from_a_checkpoint_that_lacks_parts_and_says_which_start_new(
+    small: TrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Trainer(small, tmp_path / "first", device="cpu").run()
+    path = str(tmp_path / "first" / "last.safetensors")
+    kept = checkpoint.load(path).state
+
+    def start(*overrides: str) -> tuple[dict[str, torch.Tensor], set[str], str]:
+        """The state it starts with, the parts of it that are not the checkpoint's, and what was said."""
+        capsys.readouterr()
+        settings = replace(small, start_from=path, model_overrides=overrides)
+        state = Trainer(settings, tmp_path / "-".join(overrides) / "run", device="cpu").model.state_dict()
+        other = {k for k, v in state.items() if k not in kept or not torch.equal(kept[k], v)}
+        parts = {k.partition(".pan.")[0] + ".pan" if ".pan." in k else k.split(".")[0] for k in other}
+        return state, parts, capsys.readouterr().out
+
+    _, new, said = start()
+    assert (new, "start new" in said) == (set(), False)
+    _, new, said = start("colour_path=true")
+    assert new == {"colour_path"}
+    assert f"start_from: {path}: these parts start new: colour_path\n" in said
+    state, new, said = start("colour_path=true", "pan_gates=bounded")
+    assert new == {"colour_path", "stages.1.pan"}
+    assert "these parts start new: colour_path, stages.1.pan (pan_gates was product)\n" in said
+    pan = {k.removeprefix("stages.1.pan."): v for k, v in state.items() if k.startswith("stages.1.pan.")}
+    assert not torch.equal(pan["gate2.weight"], kept["stages.1.pan.gate2.weight"])
+    assert not pan["norm.running_mean"].any()  # nor its statistics
+    assert (pan["norm.running_var"] == 1).all()
+    for override, message in (("channels=32", "of another shape"), ("fine_skip=false", "unexpected: ")):
+        with pytest.raises(ConfigError, match=rf"start_from: .*{message}"):
+            start(override)
+
+
+def test_validation_adds_up_as_one_sentence_after_the_other(config: TrainConfig, tmp_path: Path) -> None:
+    config = replace(config, data=replace(config.data, names=3, absent=0, validation=3))
+    trainer = Trainer(config, tmp_path / "run", device="cpu")
+    trainer.run()
+    scores = trainer.validate()
+    ious, hits = [], []
+    told: dict[str, list[bool]] = {"accepted": [], "rejected": [], "names_accepted": [], "nothing_rejected": []}
+    trainer.model.eval()
+    for asked in trainer.validation.items:
+        sample = trainer.builder(asked.picture, asked.sentences)
+        for n, text in enumerate(sample.texts):
+            image = torch.from_numpy(np.ascontiguousarray(sample.image.transpose(2, 0, 1)))[None]
+            with torch.no_grad():
+                out = trainer.model(image, trainer.model.text_encoder.tokenize([text]))
+            there = bool(asked.sentences[n].targets)
+            assert out.presence is not None
+            sort = ("nothing_rejected", "names_accepted") if asked.existence else ("rejected", "accepted")
+            told[sort[there]].append(bool(out.presence > 0) == there)
+            truth, margin = sample.truth[n] > 127, (out.logits[0, 1] - out.logits[0, 0]).numpy()
+            if there and not asked.existence and truth.any():
+                ious.append((truth & (margin > 0)).sum() / max(1, (truth | (margin > 0)).sum()))
+                hits.append(bool(truth[np.unravel_index(margin.argmax(), margin.shape)]))
+    assert scores["val_miou"] == pytest.approx(np.mean(ious), abs=1e-5)
+    assert scores["val_pointing"] == pytest.approx(np.mean(hits))
+    for name, right in told.items():
+        assert bool(right) == (f"val_{name}" in scores)
+        assert not right or scores[f"val_{name}"] == pytest.approx(np.mean(right))
+    assert told["names_accepted"]
+    assert told["nothing_rejected"]
+    both = told["accepted"] + told["rejected"]
+    assert scores["val_presence"] == pytest.approx(np.mean(both))
+
+
+def test_parts_that_start_new_have_a_rate_of_their_own(small: TrainConfig, tmp_path: Path) -> None:
+    Trainer(replace(small, optim=replace(small.optim, epochs=1)), tmp_path / "first", device="cpu").run()
+    start = str(tmp_path / "first" / "last.safetensors")
+    optim = replace(small.optim, new_lr=5.0, encoder_lr=0.1)
+    settings = replace(small, start_from=start, model_overrides=("colour_path=true",), optim=optim)
+    trainer = Trainer(settings, tmp_path / "second", device="cpu")
+    path_of = {id(p): name for name, p in trainer.model.named_parameters()}
+    rates = {path_of[id(p)]: g["lr"] for g in trainer.optimiser.param_groups for p in g["params"]}
+    assert {name for name, lr in rates.items() if lr == pytest.approx(5 * small.optim.lr)} == {
+        name for name in rates if name.startswith("colour_path.")
+    }
+    assert len({round(lr / small.optim.lr, 3) for lr in rates.values()}) == 3
+
+
+def test_validation_says_which_share_of_what_pans_add_is_live(config: TrainConfig, tmp_path: Path) -> None:
+    three = ("stages=4", "pan_gates=bounded")  # of which the last three are dense
+    trainer = Trainer(replace(config, model_overrides=three), tmp_path / "run", device="cpu")
+    with torch.no_grad():
+        for stage, dead in zip(trainer.model.stages[1:], (4, 8, 16), strict=True):
+            stage.pan.norm.weight.fill_(100)
+            stage.pan.norm.weight[:dead] = 0
+    assert trainer.validate()["val_pan_live"] == pytest.approx((12 / 16 + 8 / 16 + 0) / 3)
+    assert not any(stage.pan.norm._forward_hooks for stage in trainer.model.stages[1:])
+    without = Trainer(replace(config, model_overrides=("pan=false",)), tmp_path / "without", device="cpu")
+    assert "val_pan_live" not in without.validate()
 
 
 def test_a_loss_that_is_not_finite_is_skipped_and_counted_and_many_end_the_run(

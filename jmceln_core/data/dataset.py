@@ -4,7 +4,7 @@ What a step reads is a function of (seed, step) alone, whatever reads it: one pr
 after a restart.
 
 Shapes: B pictures, S sentences of each (N = B * S, a picture's sentences together), K instances of the picture with the
-most, h w the size of the mask logits, H W = side // 8.
+most, h w the size of the mask logits, H W = image_size // 8.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ ATTEMPTS = 20  # pictures tried in the place of one that cannot be read
 class Batch(NamedTuple):
     """A step's data, or a part of it."""
 
-    images: Tensor  # (B, 3, side, side) uint8 letterboxed RGB
+    images: Tensor  # (B, 3, side, side) uint8 letterboxed RGB; side is image_size, or a multiple that a teacher sees
     trunk: tuple[Tensor, ...]  # cached features of a frozen image encoder, (B, C, h, w) each; () without a cache
     texts: list[str]  # N
     truth: Tensor  # (B, S, h, w) uint8: 255 * share of each mask pixel's area covered by what the sentence means
@@ -378,6 +378,9 @@ def share_of(images: int, *, world: int, parts: int) -> int:
     return images // (world * parts)
 
 
+_NONE = GroundingData()
+
+
 class Asked(NamedTuple):
     """Sentences that validation asks about a picture. `existence`: bare names, denials and words for nothing, which say
     whether the network sees what is there and denies what is not, beside those by which models are compared."""
@@ -396,7 +399,7 @@ class ValidationDataset(Dataset[Batch]):
 
     CHUNK = 8
 
-    def __init__(self, data: GroundingData, builder: SampleBuilder, existence: GroundingData | None = None) -> None:
+    def __init__(self, data: GroundingData, builder: SampleBuilder, existence: GroundingData = _NONE) -> None:
         self.builder = builder
         self.items: list[Asked] = []
         limit = builder.config.val_sentences
@@ -410,7 +413,7 @@ class ValidationDataset(Dataset[Batch]):
             self._ask(data.pictures[key], some)
         if not any(e.targets for asked in self.items for e in asked.sentences):
             raise DataError("the validation pictures have no sentence that means something: choose another split")
-        for key, expressions in sorted(existence.by_picture().items() if existence is not None else ()):
+        for key, expressions in sorted(existence.by_picture().items()):
             self._ask(data.pictures[key], expressions, existence=True)
 
     def _ask(self, picture: Picture, sentences: list[Expression], *, existence: bool = False) -> None:

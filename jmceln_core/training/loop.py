@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from jmceln_core import checkpoint
 from jmceln_core.checkpoint import CheckpointError
-from jmceln_core.config import ConfigError, ModelConfig, TrainConfig, load_model_config, to_dict
+from jmceln_core.config import ConfigError, DataConfig, ModelConfig, TrainConfig, load_model_config, to_dict
 from jmceln_core.data.dataset import (
     Batch,
     SampleBuilder,
@@ -40,8 +40,11 @@ from jmceln_core.data.grounding import GroundingData
 from jmceln_core.data.readers import read_training
 from jmceln_core.model import JMCELN, Prediction, build_model
 from jmceln_core.model.heads import CoarseMask
+from jmceln_core.model.pan import PAN, LiveChannels, live_share
+from jmceln_core.synthesis.composition import Composition
 from jmceln_core.training import losses
 from jmceln_core.training.board import Board, enlarged
+from jmceln_core.training.distil import Teacher, shrunk
 from jmceln_core.training.engine import (
     fill,
     fill_optimiser,
@@ -93,13 +96,10 @@ class Trainer:
         self.fabric.barrier()
         torch.manual_seed(config.optim.seed)
         self.model: JMCELN = build_model(self.model_config, pretrained=not config.start_from)
-        if config.start_from:
-            try:
-                checkpoint.load(config.start_from).load_into(self.model)
-            except CheckpointError as error:
-                raise ConfigError(f"start_from: {error}") from None
+        self.new = self._start_from(config.start_from) if config.start_from else []
+        self.teacher = Teacher(config.distil, self.model_config, self.device) if config.distil.teacher else None
         self._prepare_data()
-        if not (config.loss.coarse or config.loss.contrast or self._coarse_is_read()):
+        if not (config.loss.coarse or config.loss.contrast or config.distil.coarse or self._coarse_is_read()):
             cast(CoarseMask, self.model.coarse).requires_grad_(False)  # no loss depends on it
         if config.sync_norm and self.world > 1:
             from jmceln_core.model.switch_norm import synchronise
@@ -119,6 +119,8 @@ class Trainer:
                     encoder_lr=optim.encoder_lr,
                     weight_decay=optim.weight_decay,
                     decay_vectors=optim.decay_vectors,
+                    new=self.new,
+                    new_lr=optim.new_lr,
                 ),
             ),
             betas=(0.9, optim.beta2),
@@ -148,6 +150,21 @@ class Trainer:
         config = self.model_config
         return self.model.coarse is None or config.mask_prompt or config.coarse_residual
 
+    def _start_from(self, path: str) -> list[str]:
+        """Take the weights of a checkpoint; parts that it lacks, and PANs that now gate in another way, start new.
+        Returns the names of these."""
+        try:
+            saved = checkpoint.load(path)
+            same_gates = saved.config.pan_gates == self.model_config.pan_gates
+            pans = [name for name, module in self.model.named_modules() if isinstance(module, PAN)]
+            new = saved.load_into(self.model, missing="new", new=() if same_gates else pans)
+        except CheckpointError as error:
+            raise ConfigError(f"start_from: {error}") from None
+        if new:
+            gates = "" if same_gates else f" (pan_gates was {saved.config.pan_gates})"
+            self._say(f"start_from: {path}: these parts start new: {', '.join(new)}{gates}")
+        return new
+
     # data
 
     def _prepare_data(self) -> None:
@@ -158,9 +175,12 @@ class Trainer:
             self.model_config.image_size,
             self.model_config.mask_size,
             instances=config.loss.contrast > 0,
+            composition=self._composition(training),
             cache=self._cache_images(training, validation),
+            view_size=0 if self.teacher is None else self.teacher.side,
         )
-        self.texts = self._cache_texts(training, validation)
+        existence = self._existence(validation)
+        self.texts = self._cache_texts(training, validation, existence)
         share: dict[str, Any] = {
             "images": config.optim.images,
             "sentences": config.optim.sentences,
@@ -172,7 +192,7 @@ class Trainer:
         self.share = share
         self.builder = builder
         self.dataset = None if data.shards else StepDataset(training, builder, **share)
-        self.validation = ValidationDataset(validation, builder)
+        self.validation = ValidationDataset(validation, builder, existence)
         if self.dataset is not None:
             self.steps_per_epoch = self.dataset.steps_per_epoch
         else:
@@ -188,6 +208,20 @@ class Trainer:
             return GroundingData(), validation
         return enrich(training, self.config.data, seed=self.config.optim.seed), validation
 
+    def _existence(self, validation: GroundingData) -> GroundingData:
+        """Bare names, denials and words for nothing about the validation pictures, as many as `data.names` makes."""
+        asked = enrich(validation, DataConfig(names=self.config.data.names), seed=0).expressions
+        return GroundingData(validation.pictures, asked[len(validation.expressions) :])
+
+    def _composition(self, training: GroundingData) -> Composition | None:
+        data = self.config.data
+        if not data.composition.share:
+            return None
+        if data.cache is not None:
+            raise ConfigError("data.composition makes new pictures and sentences in every step: leave data.cache out")
+        pictures = training.pictures.values()
+        return Composition(data.composition, data.root, absent_share=data.absent_share, pictures=pictures)
+
     def _cache_images(self, training: GroundingData, validation: GroundingData) -> ImageFeatureCache | None:
         data, encoder = self.config.data, self.model_config.image_encoder
         if data.cache is None:
@@ -198,6 +232,11 @@ class Trainer:
             raise ConfigError("data.cache keeps features of frozen encoders, for data without shards")
         if not encoder.frozen or encoder.tuned_blocks:
             return None
+        if self.teacher is not None and self.teacher.side != self.model_config.image_size:
+            raise ConfigError(
+                f"data.cache keeps pictures of {self.model_config.image_size} x {self.model_config.image_size}, the "
+                f"teacher sees {self.teacher.side} x {self.teacher.side}: leave data.cache out"
+            )
         if data.crop or data.photometric:
             raise ConfigError("cached features know data.views views of a picture: set data.crop and photometric to 0")
         cache = ImageFeatureCache(data.cache, self.model.image_encoder, self.model_config.image_size, encoder.blocks)
@@ -209,12 +248,12 @@ class Trainer:
         self.fabric.barrier()
         return cache
 
-    def _cache_texts(self, training: GroundingData, validation: GroundingData) -> TextFeatureCache | None:
+    def _cache_texts(self, *read: GroundingData) -> TextFeatureCache | None:
         data, encoder = self.config.data, self.model_config.text_encoder
         if data.cache is None or not encoder.frozen:
             return None
         self.model.to(self.device)
-        wanted = all_texts(training, data) | all_texts(validation, data)
+        wanted = set().union(*(all_texts(some, data) for some in read))
         if self.main:
             TextFeatureCache(data.cache, self.model.text_encoder, encoder.tokens).fill(wanted)
         self.fabric.barrier()
@@ -250,7 +289,22 @@ class Trainer:
         else:
             text = self.model.text_encoder.tokenize(batch.texts)
         text = tuple(x.to(self.device, non_blocking=True) for x in text)
-        return cast(Prediction, self.wrapped(batch.images, text, batch.trunk or None, dense))
+        images = shrunk(batch.images, self.model_config.image_size)
+        return cast(Prediction, self.wrapped(images, text, batch.trunk or None, dense))
+
+    def _loss(self, batch: Batch, counts: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a part of a step, with what a teacher adds, and its terms; `counts` are the whole step's."""
+        dense = self.config.optim.dense or None
+        prediction = self._predict(batch, dense=dense)
+        loss, terms = losses.grounding_loss(prediction, batch, self.config.loss, counts)
+        if self.teacher is None:
+            return loss, terms
+        count = self.config.optim.sentences
+        texts = [text for n, text in enumerate(batch.texts) if n % count < (dense or count)]
+        with self.fabric.autocast():
+            lesson = self.teacher(batch.images, texts)
+        distance, further = losses.distillation_loss(prediction, lesson, batch, self.config.distil, counts)
+        return loss + distance, terms | further
 
     def _train_step(self, parts: list[Batch]) -> dict[str, float]:
         """Learn from one step's data; the terms of the loss and the gradient's norm."""
@@ -270,8 +324,7 @@ class Trainer:
         for number, part in enumerate(parts):
             batch = part.to(self.device)
             with self.fabric.no_backward_sync(self.wrapped, enabled=number < len(parts) - 1):
-                prediction = self._predict(batch, dense=dense)
-                loss, terms = losses.grounding_loss(prediction, batch, self.config.loss, counts[:-2])
+                loss, terms = self._loss(batch, counts[:-2])
                 self.fabric.backward(loss * self.world)  # gradients are averaged over processes; the terms add up
             for name, value in ({"loss": loss.detach()} | terms).items():
                 totals[name] = totals[name] + value
@@ -403,48 +456,49 @@ class Trainer:
     @torch.no_grad()
     def validate(self, board: Board | None = None) -> dict[str, float]:
         """The model as it is on the validation data, at the network's own resolution, shared out over processes: mIoU
-        and pointing (most probable pixel in the target) over the sentences with a target, and, with a presence head,
-        the share of all sentences whose presence is told rightly. Of several `data.val_sources` each is measured as
-        well: `val_miou/SOURCE`. `val_skipped`: batches of an unreadable picture."""
+        and pointing (most probable pixel in the target) over the sentences with a target. With a presence head, the
+        share of all sentences whose presence is told rightly, of those with a target that are accepted, and of those
+        without that are rejected; with `data.names`, the last two of bare names and denials, and of words for nothing,
+        too (`val_names_accepted`, `val_nothing_rejected`), which count for nothing else. Of several `data.val_sources`
+        each is measured as well: `val_miou/SOURCE`. `val_pan_live`: with PANs, the share of the channels that they add
+        which are live. `val_skipped`: batches of an unreadable picture."""
         self.wrapped.eval()
-        count = len(self.validation)
-        rounds = math.ceil(count / self.world)  # all processes the same number: sharded weights are gathered together
+        items = self.validation.items
+        rounds = math.ceil(len(items) / self.world)  # the same for all processes: they gather sharded weights together
         numbers = [(self.fabric.global_rank + i * self.world) for i in range(rounds)]
-        sources = sorted({picture.source for picture, _ in self.validation.items})
-        each = torch.zeros(len(sources), 6, dtype=torch.float64)
-        loader = self._loader(self.validation, [n % count for n in numbers])
-        for number, batch in zip(numbers, loader, strict=True):
-            prediction = self._predict(batch.to(self.device), dense=None)
-            if number >= count:
-                continue
-            sums = each[sources.index(self.validation.items[number][0].source)]
-            if batch.skipped:
-                tqdm.write(f"skipped: {batch.skipped[0]}")
-                sums[5] += 1
-                continue
-            logits = (prediction.logits[:, 1] - prediction.logits[:, 0]).float().cpu()
-            truth, guess = batch.truth[0] > 127, logits > 0
-            there = batch.present[0] & truth.any(2).any(1)
-            inter, union = (guess & truth).sum((1, 2)), (guess | truth).sum((1, 2))
-            hit = truth.flatten(1).gather(1, logits.flatten(1).argmax(1)[:, None])[:, 0]
-            sums[0] += there.sum()
-            sums[1] += (inter / union.clamp_min(1))[there].double().sum()
-            sums[2] += hit[there].sum()
-            if prediction.presence is not None:
-                sums[3] += len(batch.texts)
-                sums[4] += ((prediction.presence.cpu() > 0) == batch.present[0]).sum()
-            if board is not None and number < self.config.overlays * self.world:
-                rgb = batch.images[0].permute(1, 2, 0).numpy()
-                side = rgb.shape[0]
-                drawn, true = (enlarged(m[0].numpy(), side) for m in (guess, truth))
-                board.answer(f"val/{number // self.world}", rgb, drawn, true, batch.texts[0], self.step)
+        sources = sorted({asked.picture.source for asked in items})
+        each = torch.zeros(len(sources), len(_SUMS), dtype=torch.float64)
+        loader = self._loader(self.validation, [n % len(items) for n in numbers])
+        with LiveChannels(self.model) as live:
+            for number, batch in zip(numbers, loader, strict=True):
+                prediction = self._predict(batch.to(self.device), dense=None)
+                if number >= len(items):
+                    continue
+                sums = each[sources.index(items[number].picture.source)]
+                if batch.skipped:
+                    tqdm.write(f"skipped: {batch.skipped[0]}")
+                    sums[_SUMS.index("skipped")] += 1
+                    continue
+                live.add()
+                sums += _measured(prediction, batch, existence=items[number].existence)
+                if board is not None and number < self.config.overlays * self.world:
+                    self._draw(board, number, prediction, batch)
         self.wrapped.train()
         each = self._sum(each.to(self.device)).cpu()
         scores = _scores(each.sum(0))
         for source, own in zip(sources, each, strict=True) if len(sources) > 1 else ():
             scores |= {f"{name}/{source}": value for name, value in _scores(own).items()}
-        skipped = float(each[:, 5].sum())
+        if live.pans:
+            scores["val_pan_live"] = live_share(self._sum(live.sums.to(self.device)).cpu())
+        skipped = float(each[:, _SUMS.index("skipped")].sum())
         return scores | ({"val_skipped": skipped} if skipped else {})
+
+    def _draw(self, board: Board, number: int, prediction: Prediction, batch: Batch) -> None:
+        """A validation picture's first answer beside the truth."""
+        rgb = batch.images[0].permute(1, 2, 0).numpy()
+        masks = (_difference(prediction)[0] > 0).numpy(), (batch.truth[0, 0] > 127).numpy()
+        drawn, true = (enlarged(mask, rgb.shape[0]) for mask in masks)
+        board.answer(f"val/{number // self.world}", rgb, drawn, true, batch.texts[0], self.step)
 
     # state
 
@@ -476,6 +530,7 @@ class Trainer:
         """What says which samples a step holds, and what the run is measured on."""
         optim, data = self.config.optim, to_dict(self.config.data)
         names = ["dataset", "split", "val_split", "split_by", "sources", "repeat", "val_sources", "sampling"]
+        names += ["left_out", "names", "composition"]
         order = {name: data[name] for name in [*names, *(["shuffle"] if data["shards"] else [])]}
         order |= {"seed": optim.seed, "images": optim.images, "sentences": optim.sentences}
         return order | {"steps_per_epoch": self.steps_per_epoch}
@@ -522,11 +577,49 @@ class Trainer:
             tqdm.write(text)
 
 
+# What validation adds up: sentences with a target and their IoUs and hits; then, of each sort, sentences whose presence
+# is asked and those for which it was told rightly: with a target, without, bare names and denials, words for nothing.
+_SUMS = (
+    *("meant", "ious", "hits"),
+    *("there", "accepted", "absent", "rejected", "names", "names_accepted", "nothing", "nothing_rejected", "skipped"),
+)
+
+
+def _difference(prediction: Prediction) -> Tensor:
+    """Mask logits, target minus background, (N, h, w) float32 on the CPU."""
+    return (prediction.logits[:, 1] - prediction.logits[:, 0]).float().cpu()
+
+
+def _measured(prediction: Prediction, batch: Batch, *, existence: bool) -> Tensor:
+    """The sums of one picture's sentences, in the order of _SUMS."""
+    sums = dict.fromkeys(_SUMS, 0.0)
+    present = batch.present[0]
+    if not existence:
+        logits, truth = _difference(prediction), batch.truth[0] > 127
+        guess, there = logits > 0, present & truth.any(2).any(1)
+        inter, union = (guess & truth).sum((1, 2)), (guess | truth).sum((1, 2))
+        hit = truth.flatten(1).gather(1, logits.flatten(1).argmax(1)[:, None])[:, 0]
+        sums["meant"], sums["hits"] = float(there.sum()), float(hit[there].sum())
+        sums["ious"] = float((inter / union.clamp_min(1))[there].double().sum())
+    if prediction.presence is not None:
+        told = prediction.presence.cpu() > 0
+        sorts = ("names", "nothing") if existence else ("there", "absent")
+        for sort, asked, right in zip(sorts, (present, ~present), (told & present, ~told & ~present), strict=True):
+            sums[sort] = float(asked.sum())
+            sums[_RIGHT[sort]] = float(right.sum())
+    return torch.tensor(list(sums.values()), dtype=torch.float64)
+
+
+_RIGHT = {"there": "accepted", "absent": "rejected", "names": "names_accepted", "nothing": "nothing_rejected"}
+
+
 def _scores(sums: Tensor) -> dict[str, float]:
-    """Validation's scores from its sums: sentences with a target, their IoUs, hits; presences told, told rightly."""
-    meant, ious, hits, told, right = sums[:5].tolist()
-    scores = {"val_miou": ious / max(1, meant), "val_pointing": hits / max(1, meant)}
-    return scores | ({"val_presence": right / told} if told else {})
+    """Validation's scores from its sums."""
+    of = dict(zip(_SUMS, sums.tolist(), strict=True))
+    scores = {"val_miou": of["ious"] / max(1, of["meant"]), "val_pointing": of["hits"] / max(1, of["meant"])}
+    if told := of["there"] + of["absent"]:
+        scores["val_presence"] = (of["accepted"] + of["rejected"]) / told
+    return scores | {f"val_{right}": of[right] / of[sort] for sort, right in _RIGHT.items() if of[sort]}
 
 
 def _as_it_is(item: T) -> T:

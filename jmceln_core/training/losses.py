@@ -1,4 +1,5 @@
-"""Losses: cross-entropy (the paper's section 3.5), and beyond it focal, Dice, coarse masks, contrast, presence, IoU.
+"""Losses: cross-entropy (the paper's section 3.5), and beyond it focal, Dice, coarse masks, contrast, presence, IoU;
+and the distance from a teacher's answers (distillation).
 
 Every term is a sum over sentences divided by a number of sentences. Where a step's pictures are worked off in parts
 (micro-batches, processes), each part divides its sums by the numbers of the whole step (`counts`), so that the parts'
@@ -9,13 +10,13 @@ Shapes: B pictures, S sentences of each (N = B * S, a picture's sentences togeth
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from jmceln_core.config import ConfigError, LossConfig, ModelConfig
+from jmceln_core.config import ConfigError, DistilConfig, LossConfig, ModelConfig
 from jmceln_core.model import Prediction
 
 if TYPE_CHECKING:
@@ -23,6 +24,15 @@ if TYPE_CHECKING:
 
 TERMS = ("cross_entropy", "focal", "dice", "coarse", "contrast", "presence", "iou")
 LEAST_COVER = 0.05  # a coarse map's pixels an instance covers; with less it is no rival
+TRUSTED = 0.5  # IoU with the truth from which a teacher's mask is learned from
+
+
+class Lesson(NamedTuple):
+    """What a teacher answers to N sentences, as probabilities: `mask` (N, h, w) over the whole square; `presence` (N,),
+    None without the head."""
+
+    mask: Tensor
+    presence: Tensor | None
 
 
 def check(loss: LossConfig, model: ModelConfig) -> None:
@@ -87,6 +97,17 @@ def focal_loss(logits_Nhw: Tensor, truth_Nhw: Tensor, *, gamma: float, alpha: fl
     return (loss * (1 - alpha + (2 * alpha - 1) * truth_Nhw.to(loss.dtype))).mean((1, 2))
 
 
+def soft_mask_loss(logits_Nhw: Tensor, target_Nhw: Tensor) -> Tensor:
+    """Cross-entropy, mean over pixels, + Dice (N,) against probabilities, p = sigmoid(logits).
+
+    Dice is sum |p - t| / (sum p + sum t + 1): `dice_loss` where t is 0 or 1, and least at p = t, which `dice_loss` is
+    not for a t between (Wang et al., Dice semimetric losses, MICCAI 2023; smoothed).
+    """
+    pixel = F.binary_cross_entropy_with_logits(logits_Nhw, target_Nhw, reduction="none").mean((1, 2))
+    p, t = logits_Nhw.sigmoid().flatten(1), target_Nhw.flatten(1)
+    return pixel + (p - t).abs().sum(1) / (p.sum(1) + t.sum(1) + 1)
+
+
 def contrast_loss(logits_BShw: Tensor, instances_BKhw: Tensor, targets_BSK: Tensor, rivals_BSK: Tensor) -> Tensor:
     """Which of the picture's instances is meant (B, S): minus the log of the targets' share in a softmax over the
     instances' mean logits.
@@ -123,6 +144,61 @@ def grounding_loss(
     return total, {name: value.detach() for name, value in terms.items()}
 
 
+def distillation_loss(
+    prediction: Prediction, lesson: Lesson, batch: Batch, config: DistilConfig, counts: Tensor | None = None
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Total distance from the teacher's answers and its terms `distil_...`, detached and before their weights; terms of
+    weight 0 are left out. `distil_trusted` is the share of the sentences with a target whose mask is learned from.
+
+    `lesson` is about the prediction's sentences (N), those that went through the dense stages. The truth has the last
+    word: a mask counts where the sentence has a target that the teacher found (IoU of TRUSTED or more at the mask's
+    size), a presence where it is on the right side of one half. What does not count is 0 in a mean over the same
+    sentences as those of `grounding_loss`, whose `counts` and precision are these as well.
+    """
+    with torch.autocast(prediction.logits.device.type, enabled=False):
+        terms = _distances(prediction, lesson, batch, config, counts)
+        total = torch.stack([getattr(config, name) * value for name, value in terms.items() if name != "trusted"]).sum()
+    return total, {f"distil_{name}": value.detach() for name, value in terms.items()}
+
+
+def _distances(
+    prediction: Prediction, lesson: Lesson, batch: Batch, config: DistilConfig, counts_3: Tensor | None
+) -> dict[str, Tensor]:
+    b, count = len(batch.present), len(prediction.logits)
+    kind = torch.float64 if prediction.logits.dtype == torch.float64 else torch.float32
+    if counts_3 is None:
+        counts_3 = counts(batch, count // b)
+    meant, _, further = counts_3.to(prediction.logits.device, kind).clamp_min(1)
+    present = _rows(batch.present, count)
+    terms: dict[str, Tensor] = {}
+    if config.mask or config.coarse:
+        logits, taught = prediction.logits.to(kind), lesson.mask.to(kind)
+        mask = _averaged(taught, logits)
+        truth, guess = _rows(batch.truth, count) > 127, mask > 0.5
+        iou = (guess & truth).sum((1, 2)).to(kind) / (guess | truth).sum((1, 2)).clamp_min(1)
+        trusted = (present & (iou >= TRUSTED)).to(kind)
+        terms["trusted"] = trusted.sum() / meant
+        if config.mask:
+            terms["mask"] = (trusted * soft_mask_loss(logits[:, 1] - logits[:, 0], mask)).sum() / meant
+        if config.coarse:
+            target = _averaged(taught, prediction.coarse[0])
+            maps = [_rows(x.to(kind).unflatten(0, (b, -1)), count) for x in prediction.coarse]
+            terms["coarse"] = torch.stack([trusted * soft_mask_loss(x, target) for x in maps]).mean(0).sum() / meant
+    if config.presence:
+        assert prediction.presence is not None  # `Teacher` has looked
+        assert lesson.presence is not None
+        there = lesson.presence.to(kind)
+        loss = F.binary_cross_entropy_with_logits(prediction.presence.to(kind), there, reduction="none")
+        terms["presence"] = (loss * ((there > 0.5) == present)).sum() / further
+    return terms
+
+
+def _averaged(maps_Nhw: Tensor, like_NHW: Tensor) -> Tensor:
+    """Maps over the whole square, averaged to another one's size."""
+    height, width = like_NHW.shape[-2:]
+    return F.adaptive_avg_pool2d(maps_Nhw, (height, width))
+
+
 def _terms(prediction: Prediction, batch: Batch, config: LossConfig, counts_3: Tensor | None) -> dict[str, Tensor]:
     b, s = batch.present.shape
     dense = prediction.logits.shape[0] // b
@@ -132,18 +208,14 @@ def _terms(prediction: Prediction, batch: Batch, config: LossConfig, counts_3: T
     meant_further, meant, further = counts_3.to(prediction.logits.device, kind).clamp_min(1)
     present = batch.present.to(kind)
 
-    def rows(x_BS: Tensor, count: int) -> Tensor:
-        """(B, S, ...) -> (count, ...): the first count / B sentences of each picture."""
-        return x_BS[:, : count // b].flatten(0, 1)
-
     def mean_of(loss_N: Tensor) -> Tensor:
         """Mean over the sentences that have a target."""
         count = loss_N.shape[0]
-        return (loss_N * rows(present, count)).sum() / (meant if count == b * s else meant_further)
+        return (loss_N * _rows(present, count)).sum() / (meant if count == b * s else meant_further)
 
     logits = prediction.logits.to(kind)
     difference = logits[:, 1] - logits[:, 0]
-    truth = rows(batch.truth, b * dense) > 127  # more than half of the pixel
+    truth = _rows(batch.truth, b * dense) > 127  # more than half of the pixel
     terms: dict[str, Tensor] = {}
     if config.cross_entropy:
         terms["cross_entropy"] = mean_of(cross_entropy(difference, truth))
@@ -157,7 +229,7 @@ def _terms(prediction: Prediction, batch: Batch, config: LossConfig, counts_3: T
         cover = _share(batch.truth, coarse[0])
         losses = []
         for x in coarse:
-            target = rows(cover, x.shape[0])
+            target = _rows(cover, x.shape[0])
             pixel = F.binary_cross_entropy_with_logits(x, target, reduction="none").mean((1, 2))
             losses.append(mean_of(pixel + dice_loss(x, target)))
         terms["coarse"] = torch.stack(losses).mean()
@@ -171,7 +243,7 @@ def _terms(prediction: Prediction, batch: Batch, config: LossConfig, counts_3: T
         terms["contrast"] = torch.stack(losses).mean()
     if config.presence:
         assert prediction.presence is not None  # `check`
-        there = rows(present, b * dense)
+        there = _rows(present, b * dense)
         loss = F.binary_cross_entropy_with_logits(prediction.presence.to(kind), there, reduction="sum")
         terms["presence"] = loss / further
     if config.iou:
@@ -183,7 +255,11 @@ def _terms(prediction: Prediction, batch: Batch, config: LossConfig, counts_3: T
     return terms
 
 
+def _rows(x_BS: Tensor, count: int) -> Tensor:
+    """(B, S, ...) -> (count, ...): the first count / B sentences of each picture."""
+    return x_BS[:, : count // len(x_BS)].flatten(0, 1)
+
+
 def _share(cover_BKhw: Tensor, like_NHW: Tensor) -> Tensor:
     """uint8 coverages (B, K, h, w) -> shares in [0, 1] (B, K, H, W), averaged to a map's size and of its type."""
-    height, width = like_NHW.shape[-2:]
-    return F.adaptive_avg_pool2d(cover_BKhw.to(like_NHW.dtype) / 255, (height, width))
+    return _averaged(cover_BKhw.to(like_NHW.dtype) / 255, like_NHW)
