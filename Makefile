@@ -13,13 +13,14 @@ COMMAND =
 SPEECH =
 # For `make bundled` and `make nano`: the data's folder (coco_mini/, more/, cutouts/, people/, objects/), the folder that
 # gets rendered pictures beside links to these, how many of them, the recipe of config/train/, the run, and more arguments
-# for the training.
+# for the training and for what makes a checkpoint of it.
 DATA = data
 SCENES = 318
 RECIPE = $@
 ROOT = runs/data
 RUN = runs/$@
 TRAIN_ARGS =
+BUNDLE_ARGS = --statistics 8
 # More arguments for pytest, for example  make test PYTEST_ARGS="-k letterbox"  or  "-m slow".
 PYTEST_ARGS =
 
@@ -36,7 +37,7 @@ help:
 	@echo 'make lint       ruff: rules and layout'
 	@echo 'make format     let ruff lay out the code and repair what it can'
 	@echo 'make types      mypy on both packages'
-	@echo 'make bundled    train the bundled model, make nano the small one (docs/training.md): DATA, SCENES, RECIPE, ROOT, RUN, TRAIN_ARGS'
+	@echo 'make bundled    train the bundled model, make nano the small one (docs/training.md): DATA, SCENES, RECIPE, ROOT, RUN, TRAIN_ARGS, BUNDLE_ARGS'
 	@echo 'make env        only make the environment ($(VENV)), or bring it up to date'
 	@echo 'make clean      remove what tests, demo and colcon left behind'
 	@echo 'make distclean  remove the environment as well'
@@ -67,7 +68,7 @@ bundled nano: env
 	@$(IN_ENV) python -m pip install -q -r requirements/render.txt -c requirements/lock.txt && \
 		python -m jmceln_core.data.render --objects "$(DATA)/objects" --out "$(ROOT)/rendered" --scenes $(SCENES) --seed 7 && \
 		python -m jmceln_core.train --config config/train/$(RECIPE).yaml --data.root "$(ROOT)" --output "$(RUN)" $(TRAIN_ARGS) && \
-		python -m jmceln_core.training.bundle "$(RUN)" --out config/weights/$@.safetensors
+		python -m jmceln_core.training.bundle "$(RUN)" --out config/weights/$@.safetensors $(BUNDLE_ARGS)
 
 lint: env
 	@$(IN_ENV) ruff check . && ruff format --check .

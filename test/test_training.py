@@ -405,7 +405,7 @@ def test_the_command_takes_a_recipe_by_name_and_names_what_is_wrong(
     assert (settings["optim"]["steps"], settings["data"]["sampling"]) == (1, "object")
 
 
-@pytest.mark.parametrize("recipe", ["paper", "bundled", "nano", "tiny", "ablation", "study"])
+@pytest.mark.parametrize("recipe", ["paper", "bundled", "bundled_gpu", "nano", "tiny", "ablation", "study"])
 def test_the_recipes_that_come_with_the_package_are_whole(recipe: str) -> None:
     from jmceln_core.config import from_dict, load_model_config, read_yaml, resource
     from jmceln_core.training import losses
