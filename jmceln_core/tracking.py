@@ -163,7 +163,7 @@ class Tracker:
 
     def _hold(self, answer: Segmentation, passed: float) -> Segmentation:
         """Another thing is seen for once: the one followed, as far as the mean has it still; else what is seen."""
-        answer = replace(answer, status=Status.LOW_CONFIDENCE)
+        answer = replace(answer, status=Status.LOW_CONFIDENCE, candidates=())
         mean = self._mean(answer, passed)
         if mean is None or self._map is None:
             return answer
@@ -178,7 +178,7 @@ class Tracker:
         known = self._map is not None
         self._map = self._mean(answer, passed)
         if known and self._map is not None and (mask := self._map > self.mask).any():
-            answer = with_mask(answer, mask, self._map)
+            answer = replace(with_mask(answer, mask, self._map), candidates=answer.candidates)
         assert answer.centroid is not None
         assert answer.anchor is not None
         share = _share(passed, self.smoothing)

@@ -147,7 +147,7 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["stages=7", "--model", "bundled", "--json", "queries=21"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["model"] == "bundled"
-    assert [p["name"] for p in report["parts"]][4:-2] == [f"stage {i}" for i in range(1, 8)]
+    assert [p["name"] for p in report["parts"]][5:-2] == [f"stage {i}" for i in range(1, 8)]
     whole = report["total"]
     for key in ("parameters", "learning", "macs_per_image", "macs_per_sentence"):
         assert whole[key] == sum(part[key] for part in report["parts"]) > 0

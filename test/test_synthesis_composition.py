@@ -176,10 +176,21 @@ def test_things_of_the_training_pictures_are_among_the_cut_outs(root, tmp_path):
 
 
 def test_pairs_are_about_things_with_their_like_beside_them(root):
-    maker = composition.makers(root, ["tables"])["tables"]
+    maker, told = composition.makers(root, ["tables"])["tables"], 0
     for picture, _, said in make.made(maker, 1, 20, 0, pairs=True):
         kinds = [i.category for i in picture.instances]
+        told += sum(bool(e.targets) for e in said)
         for e in said:
             assert e.kind not in ("name", "place")
             for target in e.targets:
                 assert kinds.count(picture.instance(target).category) > 1
+    assert told > 20
+
+
+def test_a_kind_that_does_not_exist_and_a_folder_of_which_nothing_can_be_said_are_told(root, monkeypatch):
+    with pytest.raises(ConfigError, match=r"moons.*tables, people"):
+        composition.makers(root, ["moons"])
+    composer = Composition(CompositionConfig(share=1.0), root, absent_share=0.0)
+    monkeypatch.setattr(composition, "told", lambda staged, rng: [])
+    with pytest.raises(DataError, match="20 pictures of tables"):
+        composer(2, np.random.default_rng(0))

@@ -111,6 +111,19 @@ def test_a_fact_in_doubt_is_not_said_nor_denied():
     assert not [text for text in texts if "red" in text or "water" in text]
 
 
+def test_fragments_are_no_commands_and_only_what_is_plural_is_denied_in_the_plural():
+    coat = Fact("coat", "clothes", after=("in a red coat",), alone=("red coat",))
+    people = [subject(k, "person", frozenset(), {"coat": k == 1, "is:mug": False}, 2 + 30 * k) for k in (1, 2, 3)]
+    texts = [
+        e.text
+        for seed in range(80)
+        for e in sentences(staged(people)._replace(facts=(coat, NOT_A_MUG)), np.random.default_rng(seed))
+    ]
+    assert "red coat" in texts
+    assert not [text for text in texts if re.search(r"(pick up|grab|get|take|the) red coat", text)]
+    assert not [text for text in texts if re.search(r"(aren't|are not) an? ", text)]
+
+
 def test_no_mug_is_the_mug_that_is_none():
     mugs = [subject(1, "mug", frozenset(), {"is:mug": True}, 2), subject(2, "cup", frozenset(), {"is:mug": False}, 40)]
     texts = {e.text: e.targets for seed in range(60) for e in sentences(staged(mugs), np.random.default_rng(seed))}
@@ -121,7 +134,15 @@ def test_no_mug_is_the_mug_that_is_none():
 
 @pytest.mark.parametrize(
     ("noun", "plural"),
-    [("mug", "mugs"), ("boots", "boots"), ("glass", "glasses"), ("bus", "buses"), ("woman", "women"), ("box", "boxes")],
+    [
+        ("mug", "mugs"),
+        ("boots", "boots"),
+        ("glass", "glasses"),
+        ("bus", "buses"),
+        ("woman", "women"),
+        ("box", "boxes"),
+        ("bar of soap", "bars of soap"),
+    ],
 )
 def test_plurals(noun, plural):
     assert vocabulary.plural(noun) == plural

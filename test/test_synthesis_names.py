@@ -14,7 +14,7 @@ from discs import build
 from jmceln_core.config import DataConfig
 from jmceln_core.data import readers, vocabulary
 from jmceln_core.data.dataset import enrich
-from jmceln_core.data.expressions import Scene
+from jmceln_core.data.expressions import COCO_KINDS, Scene
 from jmceln_core.data.grounding import Expression, GroundingData, Instance, Picture
 from jmceln_core.data.left_out import unknown_words
 from jmceln_core.data.readers import read_training
@@ -84,9 +84,25 @@ def test_a_near_miss_is_denied_of_all():
     assert "giraffe not drinking water" in found
 
 
+def test_what_others_were_said_to_do_too_is_not_denied_of_them():
+    three = scene(("giraffe", False), ("giraffe", False), ("giraffe", False))
+    told = [said("giraffe eating leaves", 2), said("the tall one eating some leaves", 3)]
+    assert set(many(lambda rng: denials(three, told, rng)).values()) == {(1,)}
+    # of two that were described in the same words, neither is the rest
+    both = [said("giraffe eating leaves", 2), said("giraffe eating leaves", 3)]
+    assert set(many(lambda rng: denials(three, both, rng)).values()) == {(1,)}
+
+
+def test_denials_agree_with_what_is_plural_by_itself():
+    found = many(lambda rng: denials(scene(("skis", False), ("skis", False)), [said("skis leaning on a rock", 1)], rng))
+    assert {"skis that aren't leaning on a rock", "skis that are not leaning on a rock"} <= found.keys()
+    assert not [text for text in found if " is" in text]
+
+
 @pytest.mark.parametrize(
     "text",
     [
+        "the giraffe standing in the background",  # a place
         "the giraffe eating from the left tree",  # a place: the other may eat there too
         "the giraffe not eating",  # a denial already
         "the tall giraffe",
@@ -102,7 +118,14 @@ def test_what_cannot_be_denied_safely_is_left_alone(text):
 def test_words_for_nothing_name_nothing_that_is_there():
     here = scene(("cup", False), ("dog", False), ("tennis racket", False))
     heard = {n for t in here.things for n in t.names.heard}
-    found = many(lambda rng: nothing(here, rng), 300)
+    found = many(lambda rng: nothing(here, [said("the train near the cup", 1)], rng), 300)
+    # nobody looked for lamps there, and a train was seen
+    coco = {n for kind in COCO_KINDS for n, _ in vocabulary.names_of(kind).said}
+    others = {n for kind in vocabulary.known_categories()[80:] for n, _ in vocabulary.names_of(kind).said} - coco
+    assert "lamp" in others
+    assert not others & found.keys()
+    assert "train" not in found
+    assert not many(lambda rng: nothing(here, [], rng, kinds=()), 300).keys() & coco
     assert len(found) > 150
     assert not any(found.values())
     for text in found:
@@ -116,7 +139,10 @@ def test_what_is_measured_with_is_in_no_training():
     measured, trained = (set(" ".join(x).lower().split()) - small for x in (unknown_words(), words.UNKNOWN))
     assert not measured & trained
     rng = np.random.default_rng(0)
-    assert not unknown_words().keys() & {words.nonsense(rng) for _ in range(20000)}
+    made = {words.nonsense(rng) for _ in range(20000)}
+    assert not unknown_words().keys() & made
+    real = {w for kind in vocabulary.known_categories() for n in vocabulary.names_of(kind).heard for w in n.split()}
+    assert not real & {word for text in made for word in text.split()}
 
 
 def test_enrich_adds_them_to_photographs(tmp_path):

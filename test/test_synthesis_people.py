@@ -92,7 +92,7 @@ def dressed(tmp_path_factory):
 @pytest.fixture(scope="module")
 def staged(dressed):
     people = People(dressed)
-    return [people(k, np.random.default_rng(k)) for k in range(40)]
+    return [people(k, np.random.default_rng(k)) for k in range(60)]
 
 
 def share(staged, subject, colour):
@@ -319,3 +319,12 @@ def test_a_folder_without_people_is_refused(tmp_path):
     root = folder(tmp_path / "lonely", {"0000": (body("red"), {"coat": "red"})})
     with pytest.raises(DataError, match="fewer than two"):
         People(root)
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", '{"labels": {}, "images": []}', '{"labels": {"0": "null"}, "images": [null]}']
+)
+def test_a_table_that_is_none_is_refused_by_name(tmp_path, content):
+    (tmp_path / "people.json").write_text(content)
+    with pytest.raises(DataError, match=r"people\.json: not a table of people"):
+        People(tmp_path)

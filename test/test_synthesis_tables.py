@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jmceln_core.data import colours
-from jmceln_core.data.grounding import DataError
+from jmceln_core.data.grounding import DataError, Instance, Picture
 from jmceln_core.synthesis import cutouts, tables
 from jmceln_core.synthesis.cutouts import read_cutouts
 from jmceln_core.synthesis.facts import sentences
@@ -124,6 +124,21 @@ def test_a_colour_that_is_neither_plain_nor_absent_stays_in_doubt():
     assert "blue" not in facts  # nobody said so
     assert facts["green"] is False
     assert colour_facts(rgb, np.ones((10, 10), bool), "blue")["blue"] is True
+
+
+def test_no_held_out_kind_is_cut_out_of_photographs(tmp_path):
+    rgb = np.full((120, 160, 3), 40, np.uint8)
+    cv2.ellipse(rgb, (80, 60), (40, 40), 0, 0, 360, (200, 30, 40), -1)
+    cv2.imwrite(str(tmp_path / "x.png"), rgb)
+    circle = cv2.ellipse2Poly((80, 60), (40, 40), 0, 0, 360, 5).flatten().tolist()
+    pictures = [
+        Picture(k, tmp_path / "x.png", 120, 160, (Instance(k, kind, [circle], (40, 20, 81, 81)),))
+        for k, kind in enumerate(("apple", "book", "keyboard", "mouse"))
+    ]
+    assert cutouts.is_held_out("book")
+    assert set(cutouts.cut_from(pictures)) == {
+        k for k in ("apple", "book", "keyboard", "mouse") if not cutouts.is_held_out(k)
+    }
 
 
 def test_splits_share_no_kind_and_leave_out_held_out_scans(folder, tmp_path):

@@ -284,6 +284,13 @@ def test_parts_that_start_new_have_a_rate_of_their_own(small: TrainConfig, tmp_p
         name for name in rates if name.startswith("colour_path.")
     }
     assert len({round(lr / small.optim.lr, 3) for lr in rates.values()}) == 3
+    # a run goes on with these rates, whatever its start's checkpoint has become
+    trainer.run()
+    (tmp_path / "second" / "last.safetensors").replace(start)
+    again = Trainer(settings, tmp_path / "second", device="cpu")
+    assert [(g["name"], g["initial_lr"], len(g["params"])) for g in again.optimiser.param_groups] == [
+        (g["name"], g["initial_lr"], len(g["params"])) for g in trainer.optimiser.param_groups
+    ]
 
 
 def test_validation_says_which_share_of_what_pans_add_is_live(config: TrainConfig, tmp_path: Path) -> None:

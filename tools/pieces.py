@@ -9,6 +9,7 @@ A file is in one piece, whole; each folder keeps its own name. Links are followe
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tarfile
 from collections.abc import Sequence
@@ -25,6 +26,8 @@ def pack(folders: Sequence[Path], out: Path, limit: int) -> list[Path]:
     ValueError names a folder that is not there, or a file that fits into no piece.
     """
     out.mkdir(parents=True, exist_ok=True)
+    if any(out.glob("piece_*.tar")):
+        raise ValueError(f"{out}: has pieces of an earlier call; give another --out")
     for folder in folders:
         if not folder.is_dir():
             raise ValueError(f"{folder}: no such folder")
@@ -50,7 +53,7 @@ def pack(folders: Sequence[Path], out: Path, limit: int) -> list[Path]:
 
 
 def _files(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file()]
+    return [Path(root, name) for root, _, names in os.walk(folder, followlinks=True) for name in names]
 
 
 def unpack(pieces: Path, into: Path) -> int:

@@ -120,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     sources = tuple(name.strip() for name in args.sources.strip("[] ").split(",") if name.strip())
     try:
-        config = DataConfig(root=args.root, sources=sources, validation=args.validation)
+        config = DataConfig(root=args.root, sources=sources, validation=args.validation, left_out=True)
         data, _ = read_training(config)
         made = compose(
             data,

@@ -246,6 +246,9 @@ def plural(name: str) -> str:
     """The plural of a name: "cup" -> "cups", "wine glass" -> "wine glasses"."""
     if name in _IRREGULAR:
         return _IRREGULAR[name]
+    head, of, rest = name.partition(" of ")
+    if of:
+        return f"{plural(head)} of {rest}"  # bars of soap
     if name.endswith("s") and not name.endswith(("ss", "us", "is")):
         return name  # boots, headphones: plural already
     if name.endswith(("s", "x", "ch", "sh")):

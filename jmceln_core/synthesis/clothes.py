@@ -199,11 +199,14 @@ def read_people(root: Path) -> tuple[list[Person], tuple[str, ...]]:
         entries = content["images"]
         pairs = {entry["id"]: entry.get("dup_of") or entry["id"] for entry in entries}
         people = [_read(root, entry, _first(entry["id"], pairs)) for entry in entries if not entry["say"]["bad"]]
+        names = tuple(named.get(number, "null") for number in range(max(named) + 1))
+        if unknown := {new for person in people for new in person.renamed.values()} - set(names):
+            raise ValueError(f"no label is called {min(unknown)!r}")
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; the folder must be the one that holds the people") from None
-    except (json.JSONDecodeError, KeyError, ValueError) as error:
+    except (json.JSONDecodeError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: not a table of people as expected ({error!r})") from None
-    return people, tuple(named.get(number, "null") for number in range(max(named) + 1))
+    return people, names
 
 
 def _first(key: str, pairs: Mapping[str, str]) -> str:
@@ -435,7 +438,7 @@ def _wearing(name: str, colour: str = "") -> Fact:
         f"wears:{things[0]}",
         word.kind,
         after=phrases(word.verbs),
-        alone=tuple(things) if colour or word.kind == "clothes" else (),
+        alone=() if word.small else tuple(things),  # "the bag" is the bag, but "red coat" is who wears it
         denied=phrases(word.denied[:1] if colour else word.denied),
         many=phrases(word.verbs, count=2),
     )
@@ -455,14 +458,13 @@ def _questions() -> Iterator[Question]:
         fact = Fact(f"in:{c}", "clothes", after=(f"in {c}", f"wearing {c}"), denied=(f"not in {c}", f"not wearing {c}"))
         yield Question(fact, partial(Look.is_in, colour=c), TORSO)
     for c in _HAIR:
-        fact = Fact(f"hair:{c}", "hair", before=(f"{c} haired",), after=(f"with {c} hair",), alone=(f"{c} hair",))
+        fact = Fact(f"hair:{c}", "hair", before=(f"{c} haired",), after=(f"with {c} hair",))
         yield Question(fact, partial(Look.has_hair, colour=c), HEAD)
     for name in ("glasses", "sunglasses"):
         fact = Fact(
             f"has:{name}",
             "glasses",
             after=(f"with {name}", f"wearing {name}"),
-            alone=(name,),
             denied=(f"without {name}", f"not wearing {name}", f"with no {name}"),
         )
         yield Question(fact, partial(Look.has_glasses, name=name), FACE)

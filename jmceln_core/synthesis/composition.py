@@ -13,10 +13,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from jmceln_core.config import COMPOSED, CompositionConfig
-from jmceln_core.data import expressions
+from jmceln_core.config import COMPOSED, CompositionConfig, ConfigError
+from jmceln_core.data import expressions, vocabulary
 from jmceln_core.data.expressions import Scene
-from jmceln_core.data.grounding import Expression, Picture
+from jmceln_core.data.grounding import DataError, Expression, Picture
 from jmceln_core.data.tabletop.catalogue import texture_paths
 from jmceln_core.synthesis import facts
 from jmceln_core.synthesis.cutouts import Split, cut_from
@@ -27,6 +27,7 @@ from jmceln_core.synthesis.tables import Tables
 
 FIRST_ID = 80_000_000  # of composed pictures
 QUALITY = (60, 95)  # of the JPEG a picture is handed on as, worse and better as cameras' are
+ATTEMPTS = 20  # pictures in a row of which nothing can be said
 RULES = 4  # sentences by the rules for photographs, which know relations, beside those from facts
 NOTHING = 2  # words for what is not there, beside the near misses
 
@@ -46,9 +47,10 @@ def makers(
     for kind in dict.fromkeys(kinds):
         if kind == "tables":
             made[kind] = Tables(root / "cutouts", split=split, textures=textures, further=cut_from(pictures))
-        else:
+        elif kind == "people":
             made[kind] = People(root / "people", split=split, backdrops=textures)
-    assert set(made) <= set(COMPOSED)
+        else:
+            raise ConfigError(f"{kind!r}: no such kind of composed picture; there are {', '.join(COMPOSED)}")
     return made
 
 
@@ -59,7 +61,8 @@ def told(staged: Staged, rng: np.random.Generator) -> list[Expression]:
     known = {e.text.removeprefix("the ") for e in said}
     more = expressions.describe(scene, rng, limit=1)
     chosen = [more[k] for k in rng.permutation(len(more))[:RULES]]
-    more = [*chosen, *nothing(scene, rng, limit=NOTHING)]
+    kinds = vocabulary.known_categories() if staged.whole else ()
+    more = [*chosen, *nothing(scene, said, rng, kinds=kinds, limit=NOTHING)]
     return said + [e for e in more if e.text.removeprefix("the ") not in known]
 
 
@@ -80,12 +83,16 @@ class Composition:
         if rng.random() >= self.config.share:
             return None
         kind = self.config.kinds[int(rng.integers(len(self.config.kinds)))]
-        while True:
+        for _ in range(ATTEMPTS):
             staged = self.makers[kind](FIRST_ID + int(rng.integers(2**30)), rng)
             said = told(staged, rng)
             meant, absent = [e for e in said if e.targets], [e for e in said if not e.targets]
             if meant:
                 break
+        else:
+            raise DataError(
+                f"{ATTEMPTS} pictures of {kind} in a row of which nothing can be said: the folder is too small"
+            )
         few = int(rng.binomial(count, self.absent_share)) if absent else 0
         drawn = _some(absent, few, rng) + _some(meant, count - few, rng)
         _, encoded = cv2.imencode(

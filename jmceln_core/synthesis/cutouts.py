@@ -65,6 +65,11 @@ def _load(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return np.ascontiguousarray(pixels[..., 2::-1]), np.ascontiguousarray(pixels[..., 3])
 
 
+def is_held_out(kind: str) -> bool:
+    """Whether a kind is the split `heldout`'s, and never trained on as a cut-out."""
+    return zlib.crc32(kind.encode()) % PARTS == HELD_OUT_PART
+
+
 def read_cutouts(root: Path, split: Split) -> dict[str, list[Cutout]]:
     """Kind -> cut-outs of a split, which share no kind.
 
@@ -76,10 +81,9 @@ def read_cutouts(root: Path, split: Split) -> dict[str, list[Cutout]]:
     try:
         for row in json.loads(table.read_text()):
             kind, origin, share = row["kind"], str(row["origin"]).split("#")[0], row["share"] or 0.0
-            held_out = zlib.crc32(kind.encode()) % PARTS == HELD_OUT_PART
             if (
                 kind in _UNFIT
-                or held_out != (split == "heldout")
+                or is_held_out(kind) != (split == "heldout")
                 or (row["render"] and origin in HELD_OUT | _SAME_SCAN)
             ):
                 continue
@@ -104,6 +108,8 @@ def cut_from(pictures: Iterable[Picture]) -> dict[str, list[Cutout]]:
         except DataError:
             continue
         for cut in cuts:
+            if is_held_out(cut.category):
+                continue
             if cut.category not in kinds.BENEATH and kinds.length(cut.category) <= kinds.ON_TABLE:
                 named, _ = colours.name_pixels(cut.rgb[cut.alpha > 127])
                 shares = dict(zip(colours.NAMES, colours.shares(named).tolist(), strict=True))

@@ -62,13 +62,15 @@ class Subject:
 
 
 class Staged(NamedTuple):
-    """A made picture with what is known of it. `covers`: (front, back) instance ids, see `expressions.Scene`."""
+    """A made picture with what is known of it. `covers`: (front, back) instance ids, see `expressions.Scene`. `whole`:
+    there is nothing in it but its subjects."""
 
     picture: Picture
     rgb: np.ndarray  # (H, W, 3) uint8
     subjects: tuple[Subject, ...]
     facts: tuple[Fact, ...]
     covers: tuple[tuple[int, int], ...] = ()
+    whole: bool = True
 
 
 class _Said(NamedTuple):
@@ -93,6 +95,7 @@ def sentences(
         rows[min(len(s.targets), 2)].append(s)
     made: dict[str, tuple[tuple[int, ...], str]] = {}
     clash: set[str] = set()
+    fragments = {text for fact in staged.facts for text in fact.alone}
 
     def add(text: str, targets: tuple[int, ...], kind: str) -> None:
         if made.setdefault(text, (targets, kind))[0] != targets:
@@ -101,7 +104,8 @@ def sentences(
     for s in _drawn(rows[1], rng, one):
         add(_worded(s, rng), s.targets, s.kind)
     for s in _drawn(rows[2], rng, several):
-        add(_worded(s, rng, len(s.targets) if rng.random() < 0.5 else 1), s.targets, s.kind)
+        single = rng.random() < 0.5 or any(fact.general for fact, _ in s.claim)  # "a mug" is one
+        add(_worded(s, rng, 1 if single else len(s.targets)), s.targets, s.kind)
     for s in _drawn(rows[0], rng, none):
         add(_worded(s, rng), (), "absent")
     if rows[2]:
@@ -110,7 +114,14 @@ def sentences(
             for target, text in _placed(scene, s, rng):
                 add(text, (target,), "place")
     return [
-        Expression(staged.picture.id, targets, expressions.spoken(text, rng, 0.4, 0.04), kind, "generated")
+        # nobody grabs a "red coat" whose owner is meant
+        Expression(
+            staged.picture.id,
+            targets,
+            text if text in fragments else expressions.spoken(text, rng, 0.4, 0.04),
+            kind,
+            "generated",
+        )
         for text, (targets, kind) in made.items()
         if text not in clash
     ]
@@ -234,7 +245,7 @@ def _worded(s: _Said, rng: np.random.Generator, count: int = 1) -> str:
 
 def _placed(scene: Scene, s: _Said, rng: np.random.Generator) -> Iterator[tuple[int, str]]:
     """One of several that the words fit, told apart by its place, order or size: (instance id, text)."""
-    if not all(claimed for _, claimed in s.claim):
+    if not all(claimed for _, claimed in s.claim) or any(fact.alone and s.noun in ANY for fact, _ in s.claim):
         return
     phrase = _worded(s._replace(claim=tuple((replace(f, after=()) if f.before else f, True) for f, _ in s.claim)), rng)
     things = [scene.thing(target) for target in s.targets]

@@ -71,6 +71,8 @@ def denials(scene: Scene, said: Sequence[Expression], rng: np.random.Generator, 
     if not scene.picture.complete:
         return []
     found: dict[str, tuple[int, ...]] = {}
+    clash: set[str] = set()
+    told = [(set(words.words_of(e.text)), set(e.targets)) for e in said if e.targets]
     for e in said:
         parts = _VERB.match(e.text.lower().strip(" ."))
         if not parts or not _is_denied_safely(parts["rest"]):
@@ -78,12 +80,17 @@ def denials(scene: Scene, said: Sequence[Expression], rng: np.random.Generator, 
         group = _called(scene, parts["noun"])
         if group is None or not 1 <= len(group) <= GROUP:
             continue
-        others = tuple(key for key in _ids(group) if key not in e.targets)
+        # whatever else was described in these words may be what they say, too
+        content = set(words.words_of(parts["rest"])) - _SMALL
+        meant = set(e.targets).union(*(targets for spoken, targets in told if content <= spoken))
+        others = tuple(key for key in _ids(group) if key not in meant)
         if not others or not set(e.targets) <= set(_ids(group)):
             continue
         ways = _denied(parts["noun"], parts["rest"])
-        found[ways[int(rng.integers(len(ways)))]] = others
-    texts = list(found)
+        text = ways[int(rng.integers(len(ways)))]
+        if found.setdefault(text, others) != others:
+            clash.add(text)
+    texts = [text for text in found if text not in clash]
     chosen = rng.permutation(len(texts))[:limit]
     return [
         Expression(
@@ -112,10 +119,13 @@ def _is_denied_safely(rest: str) -> bool:
     return not tokens & _UNSAFE and len(tokens) <= 7
 
 
-_UNSAFE = words.set_of(
-    """left right top bottom middle center behind front back side corner near next closest nearest between far not no
-    other others another one ones both two three first second third most more less than facing away toward towards
-    same different still also only without standing"""
+# Of the words that place a thing, those that belong to what it does: "looking at", "eating from".
+_DOING = words.set_of(
+    "at to from by off on over across along against inside outside up down around about away towards toward"
+)
+_UNSAFE = (words.PLACE - _DOING) | words.set_of(
+    "not no other others another one ones both two three first second third most more less than same different still"
+    " also only without standing"
 )
 
 
@@ -123,35 +133,45 @@ def _denied(noun: str, rest: str) -> list[str]:
     """ "eating leaves": "giraffe not eating leaves", "giraffe that isn't eating leaves"; "with a hat": "without"."""
     if rest.startswith("with "):
         return [f"{noun} without {rest.removeprefix('with ')}"]
-    return [f"{noun} not {rest}", f"{noun} that isn't {rest}", f"{noun} that is not {rest}"]
+    be = "are" if vocabulary.plural(noun) == noun else "is"  # skis
+    return [f"{noun} not {rest}", f"{noun} that {be}n't {rest}", f"{noun} that {be} not {rest}"]
 
 
-def nothing(scene: Scene, rng: np.random.Generator, *, limit: int = 4) -> list[Expression]:
+def nothing(
+    scene: Scene,
+    said: Sequence[Expression],
+    rng: np.random.Generator,
+    *,
+    kinds: Sequence[str] = expressions.COCO_KINDS,
+    limit: int = 4,
+) -> list[Expression]:
     """Words for what is not there: nouns of things that no annotation could be called by, words nobody uses for
-    anything in a picture, other languages, nonsense. Kind "absent"; targets are empty."""
+    anything in a picture, other languages, nonsense. Kind "absent"; targets are empty.
+
+    `kinds` are those that whoever annotated the picture has looked for; `said`, what was written about it: a word of
+    it may be the name of something that has no annotation.
+    """
     here = {name for t in scene.things for name in t.names.heard} | {t.category for t in scene.things}
     heads = {word for name in here for word in name.split()}
+    heads |= {word for e in said if e.targets for word in words.words_of(e.text)}
     made = []
     for _ in range(limit):
         way = rng.random()
-        if way < 0.55 and scene.picture.complete:
-            text = _missing(here, heads, rng)
+        if way < 0.55 and scene.picture.complete and kinds:
+            text = _missing(kinds, here, heads, rng)
         elif way < 0.9:
             text = UNKNOWN[int(rng.integers(len(UNKNOWN)))]
-            if heads & set(words.words_of(text)):
-                continue
         else:
             text = nonsense(rng)
-        if text:
+        if text and not heads & (set(words.words_of(text)) - _SMALL):
             made.append(Expression(scene.picture.id, (), text, "absent", "generated"))
     return made
 
 
-def _missing(here: set[str], heads: set[str], rng: np.random.Generator) -> str:
-    """A known kind of thing that is not here, by a name of its own, now and then with a colour; "" if there is none."""
-    known = vocabulary.known_categories()
+def _missing(kinds_: Sequence[str], here: set[str], heads: set[str], rng: np.random.Generator) -> str:
+    """One of these kinds of things that is not here, by its name, now and then with a colour; "" if there is none."""
     for _ in range(10):
-        kind = known[int(rng.integers(len(known)))]
+        kind = kinds_[int(rng.integers(len(kinds_)))]
         names_of = vocabulary.names_of(kind)
         if kind in kinds.EVERYWHERE or names_of.heard & here or {w for n in names_of.heard for w in n.split()} & heads:
             continue
@@ -161,6 +181,7 @@ def _missing(here: set[str], heads: set[str], rng: np.random.Generator) -> str:
     return ""
 
 
+_SMALL = words.set_of("the a an of in on with and red blue green yellow white black brown orange big small little")
 COLOURS = ("red", "blue", "green", "yellow", "white", "black", "brown", "orange")
 
 
@@ -176,4 +197,4 @@ def existence(
         return
     yield from names(scene, rng, limit=limit)
     yield from denials(scene, said, rng, limit=(limit + 1) // 2)
-    yield from nothing(scene, rng, limit=(limit + 1) // 2)
+    yield from nothing(scene, said, rng, limit=(limit + 1) // 2)

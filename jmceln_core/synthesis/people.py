@@ -193,7 +193,7 @@ class People:
             if np.count_nonzero(masks[front] & masks[back]) > 0.04 * np.count_nonzero(masks[back])
         )
         picture = Picture(number, Path(f"{number:012d}.jpg"), *shape, tuple(s.instance for s in subjects))
-        return Staged(picture, rgb, subjects, facts, covers)
+        return Staged(picture, rgb, subjects, facts, covers, whole=False)  # streets and shoes
 
 
 def _of_split(people: Sequence[Person], split: str) -> list[Person]:

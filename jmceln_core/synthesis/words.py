@@ -7,14 +7,16 @@ A network that was never asked for such things finds the nearest thing it knows.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
+from jmceln_core.data import vocabulary
 from jmceln_core.data.left_out import unknown_words
 
 
 def _lines(text: str) -> tuple[str, ...]:
-    return tuple(entry.strip() for entry in text.replace("\n", ",").split(",") if entry.strip())
+    return tuple(entry.strip() for entry in " ".join(text.split()).split(",") if entry.strip())
 
 
 # Things that none of the pictures shows, in English.
@@ -72,9 +74,16 @@ _KEYS = ("qwertyuiop", "asdfghjkl", "zxcvbnm", "1234567890", "#%&*+=?~")
 def nonsense(rng: np.random.Generator) -> str:
     """A word that is none ("the brong", "skaimp"), or fingers on a keyboard; nothing that is measured with."""
     text = _made_up(rng)
-    while text in unknown_words():
+    while text in unknown_words() or _real_words() & set(text.split()):
         text = _made_up(rng)
     return text
+
+
+@lru_cache
+def _real_words() -> frozenset[str]:
+    """Every word that is in a name of a known kind of thing."""
+    names = (name for kind in vocabulary.known_categories() for name in vocabulary.names_of(kind).heard)
+    return frozenset(word for name in names for word in name.split())
 
 
 def _made_up(rng: np.random.Generator) -> str:

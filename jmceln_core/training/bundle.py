@@ -172,8 +172,8 @@ def choose(seen: Sequence[Observation], decision: DecisionConfig) -> tuple[Decis
 
 def choose_present(one: np.ndarray, several: np.ndarray, none: np.ndarray) -> float:
     """The presence from which on something is there, by the presences (N,) that sentences got which mean one thing,
-    several, and none: least wrong, with each sort's share of errors counting alike, of the thresholds that accept
-    ACCEPTED of one and of several; the highest, if several are."""
+    several, and none: least wrong of the thresholds that accept ACCEPTED of one and of several, where the shares
+    denied of these two count half each and the share accepted of none counts whole; the highest, if several are."""
     there = [some for some in (one, several) if some.size]
     highest = min(float(np.quantile(some, 1 - ACCEPTED, method="lower")) for some in there)
     tried = np.unique(np.concatenate([one, several, none]))

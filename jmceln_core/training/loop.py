@@ -96,7 +96,12 @@ class Trainer:
         self.fabric.barrier()
         torch.manual_seed(config.optim.seed)
         self.model: JMCELN = build_model(self.model_config, pretrained=not config.start_from)
+        state = self.folder.load_state()
         self.new = self._start_from(config.start_from) if config.start_from else []
+        if state is not None:  # which parts were new when the run began, whatever the checkpoint is now
+            self.new = state.notes.get("new", self.new)
+        if config.optim.new_lr != 1 and not self.new:
+            self._say(f"optim.new_lr={config.optim.new_lr}: no part of the network starts new, so it changes nothing")
         self.teacher = Teacher(config.distil, self.model_config, self.device) if config.distil.teacher else None
         self._prepare_data()
         if not (config.loss.coarse or config.loss.contrast or config.distil.coarse or self._coarse_is_read()):
@@ -135,7 +140,7 @@ class Trainer:
         self.sums: dict[str, float] = defaultdict(float)  # of the steps since the last line of metrics.jsonl
         self.asked = False  # to stop, this process, at any moment
         self.stop = False  # all of them, after the step at hand
-        self._resume()
+        self._resume(state)
         if self._sum(torch.tensor(self.step, device=self.device)) != self.step * self.world:
             raise TrainingError(
                 f"{output}: the processes found states of different steps in it; all machines must see the same folder"
@@ -219,6 +224,10 @@ class Trainer:
             return None
         if data.cache is not None:
             raise ConfigError("data.composition makes new pictures and sentences in every step: leave data.cache out")
+        if data.shards and data.composition.photographs:
+            raise ConfigError(
+                "data.composition.photographs cuts things out of the training pictures: not with data.shards"
+            )
         pictures = training.pictures.values()
         return Composition(data.composition, data.root, absent_share=data.absent_share, pictures=pictures)
 
@@ -521,6 +530,7 @@ class Trainer:
             "average_steps": self.average.steps if self.average is not None else 0,
             "precision": self.fabric.strategy.precision.state_dict(),
             "order": self._order(),
+            "new": self.new,
             "processes": self.world,
         }
         if self.main:
@@ -535,8 +545,7 @@ class Trainer:
         order |= {"seed": optim.seed, "images": optim.images, "sentences": optim.sentences}
         return order | {"steps_per_epoch": self.steps_per_epoch}
 
-    def _resume(self) -> None:
-        state = self.folder.load_state()
+    def _resume(self, state: State | None) -> None:
         if state is None:
             return
         path, notes = self.folder.state_path, state.notes

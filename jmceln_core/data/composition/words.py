@@ -22,7 +22,7 @@ def set_of(text: str) -> frozenset[str]:
 
 
 # Words that place a thing in its picture.
-_PLACE = set_of(
+PLACE = set_of(
     """left right lefthand righthand leftmost rightmost top bottom topmost upper lower uppermost lowermost up down mid
     middle center centre central side sides corner edge edges end ends front back rear behind foreground background near
     close far next beside besides between among amid around above below under underneath beneath over across along
@@ -121,7 +121,7 @@ def is_appearance(text: str, category: str) -> bool:
 
 def _depends(word: str) -> bool:
     """Whether a word says something of the picture, not of the thing alone."""
-    if word in _PLACE or word in _COMPARED or word in _SEEN:
+    if word in PLACE or word in _COMPARED or word in _SEEN:
         return True
     if word.endswith("ing"):
         return word not in _POSES and len(word) > 5
