@@ -14,6 +14,8 @@ NAMES = ("black", "white", "gray", "red", "orange", "yellow", "green", "blue", "
 UNNAMED = 255  # a pixel between two colours
 
 CHROMATIC = ("red", "orange", "yellow", "green", "blue", "purple", "pink")
+TRACE = {c: 0.06 if c in CHROMATIC else 0.12 for c in NAMES}  # of the pixels: what has less of a colour has none of it
+BASIC = {"grey": "gray", "light blue": "blue", "dark blue": "blue"}  # other words of annotations for basic terms
 
 # (name, lightness from, to, chroma from, to, hue in degrees from, to); lightness 0..100, first match wins.
 _REGIONS = (

@@ -222,7 +222,7 @@ class Scene:
         if id(thing) not in self._possible:
             self._possible[id(thing)] = colours.possible_shares(self._pixels[1][self._small(thing)])
         share = self._possible[id(thing)][colours.NAMES.index(colour)]
-        return bool(share > (0.06 if colour in colours.CHROMATIC else 0.12))
+        return bool(share > colours.TRACE[colour])
 
     def covers(self, front: Thing, back: Thing) -> bool:
         """Whether `front` is known to hide a part of `back`."""

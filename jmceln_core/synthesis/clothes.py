@@ -25,7 +25,6 @@ from jmceln_core.synthesis.facts import Fact
 SEEN = 0.6  # the least of a garment, or of a part of the body, that must be seen for anything to be said of it
 CERTAIN = 0.7  # share of a garment's pixels that must have its colour by the annotation
 ALIKE = 0.6  # and that may be called so in the picture
-TRACE = {c: 0.06 if c in colours.CHROMATIC else 0.12 for c in colours.NAMES}  # less of a colour than that is none
 PARTLY = 0.3  # less of a colour than that does not make somebody one "in" it, or a lively garment one of it
 FEW = 12  # pixels
 
@@ -140,7 +139,6 @@ _SHADES = {
     "camouflage": "green brown", "leopard": "brown yellow orange", "dark": "black",
 }  # fmt: skip
 _COLOURS = {c: frozenset((c,)) for c in colours.NAMES} | {word: _set(names) for word, names in _SHADES.items()}
-_BASIC = {"grey": "gray", "light blue": "blue", "dark blue": "blue"}
 _HAIR = {"blond": "gray", "brown": "black red", "black": "brown", "red": "brown", "gray": "blond"}  # own: in doubt
 _TOKEN = re.compile(r"[a-z]+(?:-shirt)?")
 
@@ -243,7 +241,7 @@ def _read(root: Path, entry: Mapping[str, Any], same: str) -> Person:
         root / "labels" / f"{entry['id']}.png",
         (x, y, w, h),
         None if "person" in say["full"].split() else entry["sex"] == "woman",
-        _BASIC.get(say["hair"], say["hair"]) if say["hair"] != "hidden" else "",
+        colours.BASIC.get(say["hair"], say["hair"]) if say["hair"] != "hidden" else "",
         say["glasses"],
         not say["others"],
         garments,
@@ -255,7 +253,7 @@ def _read(root: Path, entry: Mapping[str, Any], same: str) -> Person:
 
 
 def _certain(garment: Mapping[str, Any]) -> str | None:
-    colour = _BASIC.get(garment["colour"], garment["colour"])
+    colour = colours.BASIC.get(garment["colour"], garment["colour"])
     return colour if colour in colours.NAMES and garment["share"] >= CERTAIN and not garment["pattern"] else None
 
 
@@ -349,7 +347,7 @@ class Look:
 
     def _lacks(self, labels: frozenset[str], colour: str) -> bool:
         """Whether nobody would find the colour on these garments, by their pixels and by the description."""
-        if self._share(labels, colour) >= TRACE[colour]:
+        if self._share(labels, colour) >= colours.TRACE[colour]:
             return False
         elsewhere = self.person.garments.keys() - labels
         return not any(colour in m.colours for m in self._told if m.label not in elsewhere)

@@ -31,7 +31,6 @@ PARTS, HELD_OUT_PART = 12, 5  # kinds whose name's hash leaves this remainder ar
 CERTAIN = 0.6  # share of a cut-out's pixels that must have its colour
 PLAIN = 0.45  # and that make it look like one of that colour when it is dyed
 _SAME_SCAN = {"YcbScissors", "chefmate_8_frypan"}  # objects that scenes hold out under another name
-_BASIC = {"grey": "gray", "light blue": "blue", "dark blue": "blue"}
 # What stands alone in a picture of a table: several things, or no thing at all.
 _UNFIT = frozenset({
     "ceiling fan", "smoke detector", "rug", "piano", "wheelchair", "chair", "wooden chair", "stack of books",
@@ -87,7 +86,7 @@ def read_cutouts(root: Path, split: Split) -> dict[str, list[Cutout]]:
                 or (row["render"] and origin in HELD_OUT | _SAME_SCAN)
             ):
                 continue
-            colour = _BASIC.get(row["colour"], row["colour"]) if share >= CERTAIN else None
+            colour = colours.BASIC.get(row["colour"], row["colour"]) if share >= CERTAIN else None
             found[kind].append(Cutout(root / row["file"], kind, colour, row["view"], share >= PLAIN))
     except FileNotFoundError:
         raise DataError(f"{table}: no such file; cut-outs are a folder with cutouts.json") from None

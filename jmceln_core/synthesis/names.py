@@ -54,12 +54,7 @@ def names(scene: Scene, rng: np.random.Generator, *, limit: int = 6) -> list[Exp
         return []
     weights = np.array([found[text][0] for text in texts])
     chosen = rng.choice(len(texts), min(limit, len(texts)), replace=False, p=weights / weights.sum())
-    return [
-        Expression(
-            scene.picture.id, found[texts[k]][1], expressions.spoken(texts[k], rng, 0.6, 0.03), "name", "generated"
-        )
-        for k in chosen
-    ]
+    return [_said(scene, found[texts[k]][1], texts[k], "name", rng) for k in chosen]
 
 
 def denials(scene: Scene, said: Sequence[Expression], rng: np.random.Generator, *, limit: int = 4) -> list[Expression]:
@@ -92,12 +87,7 @@ def denials(scene: Scene, said: Sequence[Expression], rng: np.random.Generator, 
             clash.add(text)
     texts = [text for text in found if text not in clash]
     chosen = rng.permutation(len(texts))[:limit]
-    return [
-        Expression(
-            scene.picture.id, found[texts[k]], expressions.spoken(texts[k], rng, 0.6, 0.0), "negation", "generated"
-        )
-        for k in chosen
-    ]
+    return [_said(scene, found[texts[k]], texts[k], "negation", rng) for k in chosen]
 
 
 def _said(scene: Scene, targets: tuple[int, ...], text: str, kind: str, rng: np.random.Generator) -> Expression:

@@ -47,7 +47,7 @@ def colour_facts(rgb: np.ndarray, mask: np.ndarray, known: str | None) -> dict[s
     """
     _, possible = colours.name_pixels(rgb[mask])
     shares = dict(zip(colours.NAMES, colours.possible_shares(possible).tolist(), strict=True))
-    found = {c: False for c, share in shares.items() if share < (0.06 if c in colours.CHROMATIC else 0.12)}
+    found = {c: False for c, share in shares.items() if share < colours.TRACE[c]}
     if known in shares and shares[known] >= SURE:
         found[known] = True
         # black, white, gray and brown shade into each other and into everything; a lively colour is none of them
