@@ -284,7 +284,7 @@ class CompositionConfig:
     """Pictures made on the fly, in the place of some of a step's (docs/synthesis.md)."""
 
     share: float = 0.0  # of a step's pictures
-    photographs: bool = False  # tables also show what can be cut out of the training pictures
+    photographs: bool = False  # also show what can be cut out of the training pictures
     kinds: tuple[str, ...] = ("tables",)  # tables (cutouts/), people (people/); each as likely as it is often named
 
     def __post_init__(self) -> None:

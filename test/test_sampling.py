@@ -99,6 +99,17 @@ def test_mixture_draws_sorts_in_their_shares_and_none_twice_in_a_group() -> None
         assert counts[sort] / counts.total() == pytest.approx(share, abs=4 * np.sqrt(share * (1 - share) / 3600))
 
 
+def test_mixture_draws_written_near_misses_as_often_among_the_absent_as_written_sentences_among_the_others() -> None:
+    config = DataConfig(sampling="mixture", written=0.75, absent_share=0.4)
+    about = Outline((0,) * 20 + (-1,) * 24, (True,) * 10 + (False,) * 10 + (True,) * 4 + (False,) * 20)
+    drawn = [n for epoch in range(600) for n in plan(config, 4, epoch=epoch, about=about)]
+    absent = [n for n in drawn if n >= 20]
+    assert len(absent) / len(drawn) == pytest.approx(0.4, abs=4 * np.sqrt(0.24 / len(drawn)))
+    # a group takes four sentences, no more than there are written near misses
+    share = np.mean([n < 24 for n in absent])
+    assert share == pytest.approx(0.75, abs=4 * np.sqrt(0.1875 / len(absent)))
+
+
 def test_mixture_repeats_only_when_all_are_used_up() -> None:
     config = DataConfig(sampling="mixture", written=0.5, absent_share=0.1)
     about = Outline((0, 1, 0), (True, True, False))

@@ -7,12 +7,15 @@ from collections import Counter, defaultdict
 import cv2
 import numpy as np
 import pytest
+from pycocotools import mask as coco_mask
 
 from jmceln_core.data import colours
-from jmceln_core.data.grounding import DataError
-from jmceln_core.synthesis.clothes import FACE, HEAD, Look, read_people
-from jmceln_core.synthesis.facts import sentences
-from jmceln_core.synthesis.people import People, _judged
+from jmceln_core.data.composition.cutting import Cut
+from jmceln_core.data.grounding import DataError, Expression, GroundingData, Instance, Picture
+from jmceln_core.synthesis import composition
+from jmceln_core.synthesis.clothes import FACE, HEAD, Look, person_of, read_people
+from jmceln_core.synthesis.facts import Staged, _claims, sentences
+from jmceln_core.synthesis.people import People, _judged, _subject, _written
 
 LABELS = ("null", "hair", "skin", "coat", "pants", "shoes", "hat", "bag", "accessories", "dress", "skirt", "blouse")
 SIZE = 300, 120  # height, width of a photograph
@@ -277,6 +280,7 @@ def test_a_sentence_means_all_of_whom_its_claim_is_true(staged):
     for s in staged:
         for e in sentences(s, np.random.default_rng(s.picture.id)):
             assert set(e.targets) <= {i.id for i in s.picture.instances}
+            assert " no a " not in e.text
             if coat := IN_COAT.fullmatch(e.text):
                 noun, value, colour = coat[1], not coat[2], coat[3].replace("grey", "gray")
             elif bag := WITH_BAG.fullmatch(e.text):
@@ -328,3 +332,190 @@ def test_a_table_that_is_none_is_refused_by_name(tmp_path, content):
     (tmp_path / "people.json").write_text(content)
     with pytest.raises(DataError, match=r"people\.json: not a table of people"):
         People(tmp_path)
+
+
+def cut_out(*texts, coat="blue", mirrors=True):
+    """Somebody in a coat, cut out of a photograph, of whom this was written."""
+    rgb, labels = drawn(body(coat))
+    box = slice(20, 280), slice(35, 85)
+    alpha = np.where(labels[box] > 0, 255, 0).astype(np.uint8)
+    return Cut((3, 4), "person", rgb[box], alpha, tuple(("appearance", text) for text in texts), mirrors)
+
+
+def photographed(cut):
+    """What one sees of somebody cut out of a photograph, all of whom counts as a coat."""
+    mask = cut.alpha > 127
+    labels = np.where(mask, LABELS.index("coat"), 0).astype(np.uint8)
+    return Look(person_of(cut), {}, LABELS, labels, 0, mask, labels, cut.rgb)
+
+
+def subjects_of(looks):
+    """The people as subjects 1, 2, ... and the facts about them."""
+    facts, known = _judged(looks, np.random.default_rng(0))
+    return facts, tuple(_subject(k, look, of) for k, (look, of) in enumerate(zip(looks, known, strict=True), 1))
+
+
+def claims(*looks):
+    """Noun and fact to the ids of whom they are true, for all that may be said."""
+    facts, subjects = subjects_of(looks)
+    staged = Staged(Picture(1, None, *SIZE), np.zeros((*SIZE, 3), np.uint8), subjects, facts)
+    return {(c.noun, c.claim[0][0].key): c.targets for c in _claims(staged) if len(c.claim) == 1 and c.claim[0][1]}
+
+
+def test_of_a_photographed_person_only_absent_colours_are_known():
+    look = photographed(cut_out("woman in blue coat and green hat"))
+    assert look.wears("coat") is look.wears("coat", "blue") is look.is_in("blue") is look.wears("bag") is None
+    assert look.has_hair("brown") is look.has_glasses("glasses") is None
+    assert look.wears("coat", "yellow") is look.wears("hat", "yellow") is look.is_in("yellow") is False
+    assert look.wears("hat", "green") is None  # too small a one to be found
+    assert photographed(cut_out("woman in blue coat")).wears("hat", "green") is False
+
+
+@pytest.mark.parametrize(
+    ("texts", "woman"),
+    [
+        (("woman in blue",), True),
+        (("girl in blue", "lady in a coat"), True),
+        (("guy in blue", "boy in a blue coat"), False),
+        (("girl in blue", "kid in a coat"), None),  # no woman, perhaps
+        (("person in blue",), None),
+        (("man in blue", "lady in blue"), None),
+    ],
+)
+def test_a_photographed_person_is_of_the_sex_that_is_written(texts, woman):
+    assert person_of(cut_out(*texts)).woman is woman
+
+
+def test_what_a_photographed_person_leaves_in_doubt_is_not_said(dressed):
+    yellow = look(dressed, key="0002")  # a woman in a yellow coat, with a bag
+    beside = claims(yellow, photographed(cut_out("woman in blue coat")))
+    assert beside["woman", "wears:yellow coat"] == (1,)
+    assert ("woman", "wears:coat") not in beside
+    assert ("woman", "wears:bag") not in beside
+    assert ("woman", "hair:brown") not in beside
+    assert ("woman", "wears:yellow coat") not in claims(yellow, photographed(cut_out("woman in blue and yellow")))
+    assert ("woman", "wears:yellow coat") not in claims(yellow, photographed(cut_out("woman", coat="yellow")))
+    man = claims(yellow, photographed(cut_out("man in blue coat")))
+    assert man["woman", "wears:coat"] == man["woman", "wears:bag"] == man["woman", "hair:brown"] == (1,)
+
+
+@pytest.mark.parametrize(
+    ("text", "misfits"),
+    [
+        ("woman in yellow coat", False),
+        ("woman in green coat", True),
+        ("player in yellow coat and green cap", True),
+        ("woman in black and green pants", True),
+        ("woman in gold coat", False),  # yellow, perhaps
+        ("woman in green polo and coat", False),  # of which the polo is green
+        ("woman in green", False),  # of no garment
+        ("woman in dress", False),  # of no colour
+        ("woman without a green coat", False),
+        ("woman in green dress pants", False),  # of what garment?
+    ],
+)
+def test_a_written_sentence_misfits_who_lacks_a_garment_in_its_colour(dressed, text, misfits):
+    assert look(dressed, key="0002").misfits(text) is misfits
+
+
+def test_a_written_sentence_is_used_where_nobody_else_may_be_meant(dressed):
+    man, woman = look(dressed, key="0000"), look(dressed, key="0004")  # both in red coats
+    own = photographed(cut_out("man in blue coat", "man in red coat", "guy"))
+
+    def used(*looks):
+        return set(_written(0, looks, subjects_of(looks)[1]))
+
+    assert used(own, woman) == {"man in blue coat", "man in red coat", "guy"}  # no woman is "man" or "guy"
+    assert used(own, man) == used(own, man, woman) == {"man in blue coat"}
+    assert used(own, look(dressed, key="0003")) == used(own, woman)
+    assert used(own, look(dressed, slice(0, 60), key="0003")) == {"man in red coat"}  # of the sex one sees nothing
+    assert used(man, own) == set()
+
+
+def test_whom_one_does_not_see_whole_keeps_no_written_sentence(dressed):
+    assert look(dressed).whole
+    assert look(dressed, slice(270, 300)).whole
+    assert not look(dressed, slice(210, 300)).whole
+    assert not look(dressed, slice(0, 40)).whole  # no head
+
+
+def test_written_sentences_are_about_those_who_were_pasted(dressed):
+    people, used, made = People(dressed, further=[cut_out("woman in pink coat", coat=(255, 120, 190))]), 0, 0
+    for number in range(80):
+        staged = people(number, np.random.default_rng(number))
+        pink = {s.instance.id for s in staged.subjects if possible(staged, s, "pink") > 0.25}
+        women = [s for s in staged.subjects if s.is_called("woman") is not False]
+        coats = {s.instance.id for s in women if s.facts.get("wears:pink coat")}  # of others
+        made += bool(pink - coats)
+        for e in staged.written:
+            assert len(e.targets) == 1
+            assert set(e.targets) <= pink
+            assert not coats
+            assert (e.picture_id, e.text) == (number, "woman in pink coat")
+            assert (e.kind, e.origin) == ("appearance", "generated")
+            used += 1
+    assert 5 < used < made
+
+
+def test_photographed_persons_are_in_some_of_the_pictures_and_mirrored_where_that_may_be(dressed):
+    paint = {"left": (255, 0, 255), "right": (0, 255, 255)}
+    ways = {}
+    for mirrors in (False, True):
+        cut = cut_out("person", mirrors=mirrors)
+        cut.rgb[:, :25], cut.rgb[:, 25:] = paint["left"], paint["right"]
+        people, ways[mirrors] = People(dressed, further=[cut]), Counter()
+        for number in range(80):
+            staged = people(number, np.random.default_rng(number))
+            near = {side: np.abs(staged.rgb.astype(int) - rgb).max(-1) < 70 for side, rgb in paint.items()}
+            if all(np.count_nonzero(there) > 150 for there in near.values()):
+                left, right = (np.nonzero(near[side])[1].mean() for side in paint)
+                ways[mirrors][bool(left < right)] += 1
+    assert 10 < ways[False][True] < 45
+    assert ways[False][False] == 0
+    assert min(ways[True].values()) > 3
+
+
+def test_who_does_not_fit_in_changes_nothing(dressed):
+    lying = cut_out("woman in blue coat")
+    lying = Cut((1, 2), "person", lying.rgb.transpose(1, 0, 2), lying.alpha.T, lying.texts, mirrors=True)
+    unknown, dog = cut_out(), cut_out("blue dog")
+    dog = Cut((1, 2), "dog", dog.rgb, dog.alpha, dog.texts, mirrors=True)
+    plain, same = People(dressed), People(dressed, further=[lying, unknown, dog])
+    for number in range(10):
+        one, other = (people(number, np.random.default_rng(number)) for people in (plain, same))
+        assert one.rgb.tobytes() == other.rgb.tobytes()
+        assert one.subjects == other.subjects
+        assert one.written == other.written == ()
+    assert not People(dressed, split="heldout", further=[cut_out("woman in blue coat")]).further
+
+
+def test_photographed_persons_too_are_drawn_by_the_seed_alone(dressed):
+    further = [cut_out("woman in pink coat", coat=(255, 120, 190)), cut_out("man in green coat", coat="green")]
+    pair, written = (People(dressed, further=further), People(dressed, further=further)), 0
+    for number in range(20):
+        one, other = (people(number, np.random.default_rng(number)) for people in pair)
+        assert one.rgb.tobytes() == other.rgb.tobytes()
+        assert (one.subjects, one.written) == (other.subjects, other.written)
+        written += len(one.written)
+    assert written
+
+
+def test_persons_of_the_training_photographs_are_cut_out_once(dressed, tmp_path, monkeypatch):
+    (tmp_path / "people").symlink_to(dressed)
+    rgb, labels = drawn(body("blue"))
+    cv2.imwrite(str(tmp_path / "x.png"), rgb[..., ::-1])
+    rle = coco_mask.encode(np.asfortranarray(labels > 0, np.uint8))
+    picture = Picture(3, tmp_path / "x.png", *SIZE, (Instance(4, "person", rle, (35, 20, 50, 260)),))
+    said = [
+        Expression(3, (4,), "woman in blue coat", "people: clothes"),
+        Expression(3, (4,), "woman on the left", "people: looks"),
+        Expression(3, (4,), "woman in pink coat", "people: clothes", "generated"),
+    ]
+    loaded, load = [], Picture.load
+    monkeypatch.setattr(Picture, "load", lambda self: loaded.append(self.id) or load(self))
+    monkeypatch.setattr(composition, "Tables", lambda *_, further, **__: further)
+    made = composition.makers(tmp_path, ["tables", "people"], photographs=GroundingData({3: picture}, said))
+    (person,) = made["people"].further
+    assert person.cut.texts == (("people: clothes", "woman in blue coat"),)
+    assert loaded == [3]
+    assert not composition.makers(tmp_path, ["people"])["people"].further

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jmceln_core.data import colours
-from jmceln_core.data.grounding import DataError, Instance, Picture
+from jmceln_core.data.grounding import DataError, GroundingData, Instance, Picture
 from jmceln_core.synthesis import cutouts, tables
 from jmceln_core.synthesis.cutouts import read_cutouts
 from jmceln_core.synthesis.facts import sentences
@@ -131,12 +131,12 @@ def test_no_held_out_kind_is_cut_out_of_photographs(tmp_path):
     cv2.ellipse(rgb, (80, 60), (40, 40), 0, 0, 360, (200, 30, 40), -1)
     cv2.imwrite(str(tmp_path / "x.png"), rgb)
     circle = cv2.ellipse2Poly((80, 60), (40, 40), 0, 0, 360, 5).flatten().tolist()
-    pictures = [
-        Picture(k, tmp_path / "x.png", 120, 160, (Instance(k, kind, [circle], (40, 20, 81, 81)),))
+    pictures = {
+        k: Picture(k, tmp_path / "x.png", 120, 160, (Instance(k, kind, [circle], (40, 20, 81, 81)),))
         for k, kind in enumerate(("apple", "book", "keyboard", "mouse"))
-    ]
+    }
     assert cutouts.is_held_out("book")
-    assert set(cutouts.cut_from(pictures)) == {
+    assert set(cutouts.cut_from(cutouts.cuts_from(GroundingData(pictures)))) == {
         k for k in ("apple", "book", "keyboard", "mouse") if not cutouts.is_held_out(k)
     }
 

@@ -4,8 +4,8 @@ The reader here takes plain COCO instance json plus an expressions json beside i
 
     ROOT/instances_SPLIT.json     COCO: images, annotations, categories; an image may carry `"complete": false`
     ROOT/expressions_SPLIT.json   {"expressions": [{image_id, ann_id, kind?, text}],
-                                   "absent":      [{image_id, text}],
-                                   "plural":      [{image_id, ann_ids, text}]}
+                                   "absent":      [{image_id, kind?, text}],
+                                   "plural":      [{image_id, ann_ids, kind?, text}]}
     ROOT/images/                  the pictures
 
 A sentence made by a rule carries `"origin": "generated"`.
@@ -184,8 +184,8 @@ def read_coco(root: str | Path, split: str) -> GroundingData:
         }
         said: list[tuple[tuple[int, ...], str, dict[str, Any]]]
         said = [((e["ann_id"],), e.get("kind", ""), e) for e in sentences["expressions"]]
-        said += [((), "absent", e) for e in sentences.get("absent", [])]
-        said += [(tuple(e["ann_ids"]), "plural", e) for e in sentences.get("plural", [])]
+        said += [((), e.get("kind", "absent"), e) for e in sentences.get("absent", [])]
+        said += [(tuple(e["ann_ids"]), e.get("kind", "plural"), e) for e in sentences.get("plural", [])]
         expressions = [
             Expression(e["image_id"], targets, e["text"], kind, e.get("origin", "written")) for targets, kind, e in said
         ]

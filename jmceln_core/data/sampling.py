@@ -47,8 +47,8 @@ def plan_picture(
     sampling "object": every thing once, with one of its sentences drawn, replaced by one that matches nothing as often
     as `absent_share` says; "sentence": every sentence once, whatever it means; the last group is filled up with
     sentences of the same picture. "mixture": as many groups as its written sentences fill, at least one, each without
-    repeats while there are others, sorts drawn in the shares `written` and `absent_share`. A picture without a
-    sentence that means something has no groups, except for "sentence".
+    repeats while there are others, sorts drawn in the shares `absent_share` and, on both sides of it, `written`. A
+    picture without a sentence that means something has no groups, except for "sentence".
     """
     rng = np.random.default_rng([seed, epoch, picture, *([turn] if turn else [])])
     meant = [i for i, thing in enumerate(about.things) if thing >= 0]
@@ -74,25 +74,25 @@ def plan_picture(
 
 def _mixture(picture: int, about: Outline, config: DataConfig, sentences: int, rng: np.random.Generator) -> list[Group]:
     pairs = list(zip(about.things, about.written, strict=True))
-    whole = (
-        [i for i, (thing, written) in enumerate(pairs) if thing >= 0 and written],
-        [i for i, (thing, written) in enumerate(pairs) if thing >= 0 and not written],
-        [i for i, (thing, _) in enumerate(pairs) if thing < 0],
-    )
-    shares = np.array([config.written, 1 - config.written, 0.0]) * (1 - config.absent_share)
-    shares[2] = config.absent_share
+    whole = [
+        [i for i, (thing, written) in enumerate(pairs) if (thing < 0, written) == sort]
+        for sort in ((False, True), (False, False), (True, True), (True, False))
+    ]
+    shares = np.outer([1 - config.absent_share, config.absent_share], [config.written, 1 - config.written])
     groups = []
     for _ in range(max(1, round(len(whole[0]) / sentences))):
         left = [list(sort) for sort in whole]
         drawn: list[int] = []
         while len(drawn) < sentences:
-            weights = shares * [bool(sort) for sort in left]
-            if not (weights[:2] > 0).any():
-                if not any(share > 0 and sort for share, sort in zip(shares[:2], whole[:2], strict=True)):
+            weights = shares * np.reshape([bool(sort) for sort in left], (2, 2))
+            if not weights[0].any():
+                if not any(share > 0 and sort for share, sort in zip(shares[0], whole, strict=False)):
                     return []  # the shares ask for none of the sentences there are
                 left = [list(sort) for sort in whole]
                 continue
-            sort = left[rng.choice(3, p=weights / weights.sum())]
+            # where one of a pair has run out, the other takes its share
+            weights *= (shares.sum(1) / np.maximum(weights.sum(1), 1e-9))[:, None]
+            sort = left[rng.choice(4, p=weights.flatten() / weights.sum())]
             drawn.append(sort.pop(rng.integers(len(sort))))
         groups.append(Group(picture, tuple(drawn)))
     return groups

@@ -135,7 +135,7 @@ def of_pictures(
     rng = np.random.default_rng(seed)
     asked: dict[int, list[Expression]] = {}
     for e in expressions:
-        if e.origin == "written" and (e.kind == "absent" or len(e.targets) == 1):
+        if e.origin == "written" and len(e.targets) <= 1:
             asked.setdefault(e.picture_id, []).append(e)
     usable = [p for p in pictures if p.id in asked]
     clips = []

@@ -19,14 +19,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jmceln_core.data import colours, vocabulary
+from jmceln_core.data.composition import words
+from jmceln_core.data.composition.cutting import Cut
 from jmceln_core.data.grounding import DataError
 from jmceln_core.synthesis.facts import Fact
 
 SEEN = 0.6  # the least of a garment, or of a part of the body, that must be seen for anything to be said of it
+WHOLE = 0.8  # and of somebody, for what was written of all of them
 CERTAIN = 0.7  # share of a garment's pixels that must have its colour by the annotation
 ALIKE = 0.6  # and that may be called so in the picture
 PARTLY = 0.3  # less of a colour than that does not make somebody one "in" it, or a lively garment one of it
 FEW = 12  # pixels
+SCRAP = 0.02  # less of a colour than that, of all the pixels of somebody without labels, is not even on their shoes
 
 
 def _set(words: str) -> frozenset[str]:
@@ -141,6 +145,10 @@ _SHADES = {
 _COLOURS = {c: frozenset((c,)) for c in colours.NAMES} | {word: _set(names) for word, names in _SHADES.items()}
 _HAIR = {"blond": "gray", "brown": "black red", "black": "brown", "red": "brown", "gray": "blond"}  # own: in doubt
 _TOKEN = re.compile(r"[a-z]+(?:-shirt)?")
+_COMPOUND = re.compile(r"\b(?:{0}) (?:{0})\b".format("|".join(_CALLED)))  # "dress pants": pants, or a dress and pants
+_CLAUSE = re.compile(r",|\b(?:and|in|with|wearing)\b")  # a colour before it is not that of a garment behind
+_CHILD = _set("boy girl kid child baby toddler")  # also said of grown-ups
+_DENIAL = _set("no not without isn't doesn't")
 
 
 class Garment(NamedTuple):
@@ -166,13 +174,14 @@ class Person:
     box: tuple[int, int, int, int]  # x, y, w, h of the person in the photograph
     woman: bool | None  # None in doubt
     hair: str  # "" if hidden
-    glasses: bool
+    glasses: bool | None  # None in doubt
     alone: bool  # nobody else is in the photograph
     garments: Mapping[str, Garment]  # by label; those whose label is not in doubt
     renamed: Mapping[str, str]  # labels in the file that stand for others
     doubted: frozenset[str]  # labels that are in doubt
     said: frozenset[str]  # labels of what the description names
     mentions: tuple[_Mention, ...]
+    cut: Cut | None = None  # of somebody cut out of an annotated photograph, with what was written; nothing is labelled
 
     def wears(self, word: Word) -> bool | None:
         """Whether the word names something the person wears; None also of a scrap of it."""
@@ -205,6 +214,30 @@ def read_people(root: Path) -> tuple[list[Person], tuple[str, ...]]:
     except (json.JSONDecodeError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: not a table of people as expected ({error!r})") from None
     return people, names
+
+
+def person_of(cut: Cut) -> Person:
+    """Somebody cut out of an annotated photograph: whatever they wear is in doubt, but for colours that are neither in
+    their pixels nor in what was written of them."""
+    texts = [text for _, text in cut.texts]
+    grown = words.sex(text for text in texts if _CHILD.isdisjoint(words.words_of(text)))
+    return Person(
+        id="{}:{}".format(*cut.source),
+        same="{}:{}".format(*cut.source),
+        image=Path(),
+        labels=Path(),
+        box=(0, 0, *cut.alpha.shape[::-1]),
+        woman={"female": True, "male": False}.get(grown),
+        hair="",
+        glasses=None,
+        alone=False,
+        garments={},
+        renamed={},
+        doubted=frozenset(_CALLED.values()),
+        said=frozenset(),
+        mentions=tuple(m for text in texts for m in _mentions(text)),
+        cut=cut,
+    )
 
 
 def _first(key: str, pairs: Mapping[str, str]) -> str:
@@ -326,6 +359,12 @@ class Look:
             self._shown[part] = seen >= SEEN * whole and tall >= part.tall
         return self._shown[part]
 
+    @property
+    def whole(self) -> bool:
+        """Whether hardly anything of the person is hidden or cut off, and nothing of the head."""
+        seen, whole = (int(counts.sum()) for counts in self._rows)
+        return seen >= WHOLE * whole and self.shows(HEAD)
+
     def sees(self, labels: frozenset[str]) -> bool:
         """Whether enough is seen of the garments with these labels."""
         seen, whole = (sum(counts[k] for k in labels if k in counts) for counts in (self._seen, self._all))
@@ -347,7 +386,7 @@ class Look:
 
     def _lacks(self, labels: frozenset[str], colour: str) -> bool:
         """Whether nobody would find the colour on these garments, by their pixels and by the description."""
-        if self._share(labels, colour) >= colours.TRACE[colour]:
+        if self._share(labels, colour) >= (SCRAP if self.person.cut else colours.TRACE[colour]):
             return False
         elsewhere = self.person.garments.keys() - labels
         return not any(colour in m.colours for m in self._told if m.label not in elsewhere)
@@ -409,9 +448,20 @@ class Look:
         """Whether the person wears glasses of any sort, or "sunglasses" by `name`."""
         labelled = self.person.garments.keys() & {"glasses", "sunglasses"}
         if not self.person.glasses:
-            return None if labelled else False
+            return None if labelled or self.person.glasses is None else False
         sure = name == "glasses" or labelled == {"sunglasses"}
         return True if sure and self.shows(FACE) else None
+
+    def misfits(self, text: str) -> bool:
+        """Whether a sentence somebody wrote surely is not about this person, who wears nothing that may be called by
+        one of its garments in its colour."""
+        clauses = [] if _DENIAL & set(words.words_of(text)) else _CLAUSE.split(_COMPOUND.sub("", text.lower()))
+        return any(
+            all(self.wears(name, colour) is False for name in names for colour in m.colours)
+            for clause in clauses
+            for m in _mentions(clause)
+            if m.colours and (names := [name for name, word in WORDS.items() if m.label in word.labels])
+        )
 
 
 class Question(NamedTuple):
@@ -430,7 +480,7 @@ def _wearing(name: str, colour: str = "") -> Fact:
     def phrases(verbs: tuple[str, ...], count: int = 1) -> tuple[str, ...]:
         several = [vocabulary.plural(thing) for thing in things]
         objects = several if count > 1 or several == things else [_article(thing) + thing for thing in things]
-        return tuple(f"{verb} {thing}" for verb in verbs for thing in objects)
+        return tuple(f"{verb} {thing}" for verb in verbs for thing in (things if verb.endswith(" no") else objects))
 
     return Fact(
         f"wears:{things[0]}",

@@ -6,7 +6,7 @@ it takes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,10 +16,10 @@ import numpy as np
 from jmceln_core.config import COMPOSED, CompositionConfig, ConfigError
 from jmceln_core.data import expressions, vocabulary
 from jmceln_core.data.expressions import Scene
-from jmceln_core.data.grounding import DataError, Expression, Picture
+from jmceln_core.data.grounding import DataError, Expression, GroundingData, Picture
 from jmceln_core.data.tabletop.catalogue import texture_paths
 from jmceln_core.synthesis import facts
-from jmceln_core.synthesis.cutouts import Split, cut_from
+from jmceln_core.synthesis.cutouts import Split, cut_from, cuts_from
 from jmceln_core.synthesis.facts import Staged
 from jmceln_core.synthesis.names import nothing
 from jmceln_core.synthesis.people import People
@@ -35,45 +35,48 @@ Maker = Callable[[int, np.random.Generator], Staged]
 
 
 def makers(
-    root: Path, kinds: Sequence[str], split: Split = "train", pictures: Iterable[Picture] = ()
+    root: Path, kinds: Sequence[str], split: Split = "train", photographs: GroundingData | None = None
 ) -> dict[str, Maker]:
     """What makes the pictures of these kinds, from the folders `cutouts`, `people` and `objects/textures` below `root`,
-    and from what can be cut out of annotated `pictures`.
+    and from what can be cut out of annotated `photographs`.
 
     ConfigError names a kind that does not exist, DataError a folder that is not there.
     """
     textures = texture_paths(root / "objects", split)
+    cuts = list(cuts_from(photographs or GroundingData()))
     made: dict[str, Maker] = {}
     for kind in dict.fromkeys(kinds):
         if kind == "tables":
-            made[kind] = Tables(root / "cutouts", split=split, textures=textures, further=cut_from(pictures))
+            made[kind] = Tables(root / "cutouts", split=split, textures=textures, further=cut_from(cuts))
         elif kind == "people":
-            made[kind] = People(root / "people", split=split, backdrops=textures)
+            made[kind] = People(root / "people", split=split, backdrops=textures, further=cuts)
         else:
             raise ConfigError(f"{kind!r}: no such kind of composed picture; there are {', '.join(COMPOSED)}")
     return made
 
 
 def told(staged: Staged, rng: np.random.Generator) -> list[Expression]:
-    """Everything that is said of a made picture: from its facts, by the rules for photographs, words for nothing."""
+    """Everything that is said of a made picture: from its facts, as people wrote of what it shows, by the rules for
+    photographs, words for nothing."""
     said = facts.sentences(staged, rng)
     scene = Scene(staged.picture, staged.rgb, staged.covers)
     known = {e.text.removeprefix("the ") for e in said}
     more = expressions.describe(scene, rng, limit=1)
     chosen = [more[k] for k in rng.permutation(len(more))[:RULES]]
     kinds = vocabulary.known_categories() if staged.whole else ()
-    more = [*chosen, *nothing(scene, said, rng, kinds=kinds, limit=NOTHING)]
+    more = [*staged.written, *chosen, *nothing(scene, said, rng, kinds=kinds, limit=NOTHING)]
     return said + [e for e in more if e.text.removeprefix("the ") not in known]
 
 
 class Composition:
-    """Makes a picture with so many sentences about it, now and then. `pictures` are those trained on."""
+    """Makes a picture with so many sentences about it, now and then. `photographs` are those trained on."""
 
     def __init__(
-        self, config: CompositionConfig, root: Path, *, absent_share: float, pictures: Iterable[Picture] = ()
+        self, config: CompositionConfig, root: Path, *, absent_share: float, photographs: GroundingData | None = None
     ) -> None:
         self.config, self.absent_share = config, absent_share
-        self.makers: Mapping[str, Maker] = makers(root, config.kinds, pictures=pictures if config.photographs else ())
+        cut = photographs if config.photographs else None
+        self.makers: Mapping[str, Maker] = makers(root, config.kinds, photographs=cut)
 
     def __call__(self, count: int, rng: np.random.Generator) -> tuple[Picture, list[Expression]] | None:
         """A picture and `count` sentences about it, or None as often as `config.share` leaves photographs.

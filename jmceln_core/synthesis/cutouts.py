@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,8 +21,8 @@ from tqdm import tqdm
 
 from jmceln_core.data import colours
 from jmceln_core.data.composition import kinds
-from jmceln_core.data.composition.cutting import cuts_of
-from jmceln_core.data.grounding import DataError, Picture
+from jmceln_core.data.composition.cutting import Cut, cuts_of
+from jmceln_core.data.grounding import DataError, GroundingData
 from jmceln_core.data.tabletop.catalogue import HELD_OUT
 
 Split = Literal["train", "heldout"]
@@ -97,24 +97,30 @@ def read_cutouts(root: Path, split: Split) -> dict[str, list[Cutout]]:
     return dict(sorted(found.items()))
 
 
-def cut_from(pictures: Iterable[Picture]) -> dict[str, list[Cutout]]:
-    """Kind -> what can be cut out cleanly of annotated photographs and lies on tables. A picture that cannot be read
+def cuts_from(photographs: GroundingData) -> Iterator[Cut]:
+    """What can be cut out cleanly of annotated photographs, with what was written of it. A picture that cannot be read
     has none: where it is wanted itself, this is said."""
-    found: dict[str, list[Cutout]] = defaultdict(list)
-    for picture in tqdm(pictures, "cuts", unit="picture", disable=None):
+    said = photographs.by_picture()
+    for picture in tqdm(photographs.pictures.values(), "cuts", unit="picture", disable=None):
         try:
-            cuts = list(cuts_of(picture, picture.load(), ()))
+            rgb = picture.load()
         except DataError:
             continue
-        for cut in cuts:
-            if is_held_out(cut.category):
-                continue
-            if cut.category not in kinds.BENEATH and kinds.length(cut.category) <= kinds.ON_TABLE:
-                named, _ = colours.name_pixels(cut.rgb[cut.alpha > 127])
-                shares = dict(zip(colours.NAMES, colours.shares(named).tolist(), strict=True))
-                colour = max(shares, key=lambda c: shares[c])
-                certain = colour if shares[colour] >= CERTAIN else None
-                found[cut.category].append(
-                    Cutout(picture.path, cut.category, certain, "any", shares[colour] >= PLAIN, (cut.rgb, cut.alpha))
-                )
+        yield from cuts_of(picture, rgb, [e for e in said[picture.id] if e.origin == "written"])
+
+
+def cut_from(cuts: Iterable[Cut]) -> dict[str, list[Cutout]]:
+    """Kind -> those that lie on tables."""
+    found: dict[str, list[Cutout]] = defaultdict(list)
+    for cut in cuts:
+        if is_held_out(cut.category):
+            continue
+        if cut.category not in kinds.BENEATH and kinds.length(cut.category) <= kinds.ON_TABLE:
+            named, _ = colours.name_pixels(cut.rgb[cut.alpha > 127])
+            shares = dict(zip(colours.NAMES, colours.shares(named).tolist(), strict=True))
+            colour = max(shares, key=lambda c: shares[c])
+            certain = colour if shares[colour] >= CERTAIN else None
+            found[cut.category].append(
+                Cutout(Path(), cut.category, certain, "any", shares[colour] >= PLAIN, (cut.rgb, cut.alpha))
+            )
     return found

@@ -23,6 +23,8 @@ ANY = ("one", "thing")  # nouns for everything; "thing" only where there are thi
 _BARE, _PLAIN, _DENIED, _BOTH = 2.0, 4.0, 2.5, 1.0  # how often people say such a sentence
 _ALONE = 3.0  # a fragment without a noun ("red shirt"), as often as all nouns together
 _IDLE = 0.1  # a denial that tells nothing apart
+_TERSE = 0.3  # "man red shirt" for "man in a red shirt", as RefCOCO's speakers have it
+_ARTICLES = 0.3  # of these 4 % begin with one; robots are spoken to in whole sentences, too
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Subject:
 
 class Staged(NamedTuple):
     """A made picture with what is known of it. `covers`: (front, back) instance ids, see `expressions.Scene`. `whole`:
-    there is nothing in it but its subjects."""
+    there is nothing in it but its subjects. `written`: sentences of people about its things that still tell them."""
 
     picture: Picture
     rgb: np.ndarray  # (H, W, 3) uint8
@@ -71,6 +73,7 @@ class Staged(NamedTuple):
     facts: tuple[Fact, ...]
     covers: tuple[tuple[int, int], ...] = ()
     whole: bool = True
+    written: tuple[Expression, ...] = ()
 
 
 class _Said(NamedTuple):
@@ -87,7 +90,7 @@ def sentences(
     """At most so many sentences that mean one thing, several and none; every wording once.
 
     Origin is "generated"; kind that of the (last) fact, "name" for a bare noun, "negation" for a denied fact, "place"
-    where a place tells apart what the words before leave; "absent" where nothing is meant.
+    where a place tells apart what the words before leave. What means nothing has the kind of what is claimed.
     """
     said = list(_claims(staged))
     rows: dict[int, list[_Said]] = defaultdict(list)
@@ -107,7 +110,7 @@ def sentences(
         single = rng.random() < 0.5 or any(fact.general for fact, _ in s.claim)  # "a mug" is one
         add(_worded(s, rng, 1 if single else len(s.targets)), s.targets, s.kind)
     for s in _drawn(rows[0], rng, none):
-        add(_worded(s, rng), (), "absent")
+        add(_worded(s, rng), (), s.kind)
     if rows[2]:
         scene = Scene(staged.picture, staged.rgb, staged.covers)
         for s in _drawn(rows[2], rng, max(1, one // 3)):
@@ -118,7 +121,7 @@ def sentences(
         Expression(
             staged.picture.id,
             targets,
-            text if text in fragments else expressions.spoken(text, rng, 0.4, 0.04),
+            text if text in fragments else expressions.spoken(text, rng, _ARTICLES, 0.04),
             kind,
             "generated",
         )
@@ -232,6 +235,9 @@ def _worded(s: _Said, rng: np.random.Generator, count: int = 1) -> str:
         places = [before] * bool(fact.before) + [after] * bool(fact.after)
         place = places[int(rng.integers(len(places)))]
         behind = fact.many if count > 1 and fact.many else fact.after
+        terse = tuple(text for text in fact.alone if " " in text)  # "man red shirt", but not "man shirt"
+        if count == 1 and terse and s.noun not in ANY and rng.random() < _TERSE:
+            behind = terse
         place.append(pick(fact.before if place is before else behind))
     text = " ".join([*before, noun, *after])
     if noun == vocabulary.plural(s.noun):  # also one pair of scissors

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -14,8 +14,9 @@ from pycocotools import mask as coco_mask
 
 from jmceln_core.data import colours
 from jmceln_core.data.composition.backdrops import table
-from jmceln_core.data.composition.cutting import bounds, softened
-from jmceln_core.data.grounding import DataError, Instance, Picture
+from jmceln_core.data.composition.cutting import Cut, bounds, softened
+from jmceln_core.data.composition.words import noun_of
+from jmceln_core.data.grounding import DataError, Expression, Instance, Picture
 from jmceln_core.synthesis.clothes import (
     ALIKE,
     HEAD,
@@ -26,6 +27,7 @@ from jmceln_core.synthesis.clothes import (
     Person,
     Question,
     may_be,
+    person_of,
     read_people,
 )
 from jmceln_core.synthesis.facts import Fact, Staged, Subject
@@ -41,6 +43,8 @@ _FEW, _MANY = (0.4, 0.15, 0.2, 0.15, 0.1), (0.6, 0.1, 0.0, 0.3, 0.0)  # how ofte
 BAND = (0.1, 0.3)  # of the picture, from below, that a table may hide
 DYED = UPPER | LOWER | {"scarf", "hat", "bag", "purse"}
 MISSES = 10  # facts that are true of nobody
+MIXED = 0.33  # of the pictures show somebody cut out of an annotated photograph
+UPRIGHT, ENLARGED = 1.5, 2  # the least height of such a cut-out by its width, the most it is enlarged
 
 Shape = tuple[int, int]  # height, width
 Rng = np.random.Generator
@@ -80,16 +84,23 @@ class People:
 
     Called with a picture's number and a random generator it returns the picture, its people and what is surely true or
     false of their clothes, hair and bags; a function of both alone. `backdrops` (image files) may stand behind them.
+    Persons among the cut-outs `further`, of whom something was written, stand between those of the split "train".
     DataError if the folder has not enough people of the split.
     """
 
     def __init__(
-        self, root: Path, *, split: Literal["train", "heldout"] = "train", backdrops: Sequence[Path] = ()
+        self,
+        root: Path,
+        *,
+        split: Literal["train", "heldout"] = "train",
+        backdrops: Sequence[Path] = (),
+        further: Iterable[Cut] = (),
     ) -> None:
         people, self.names = read_people(root)
         self.people = _of_split(people, split)
         self.streets = [person for person in self.people if person.alone]
         self.backdrops = list(backdrops)
+        self.further = [person_of(cut) for cut in further if split == "train" and _stands(cut)]
         if len(self.people) < 2:
             raise DataError(f"{root}: fewer than two people in the split {split}: take a larger folder")
 
@@ -102,9 +113,11 @@ class People:
             k, side = int(rng.integers(len(places))), float(rng.integers(2))
             places[k] = places[k]._replace(x=side * shape[1] + rng.normal(0, 0.05) * places[k].tall)
         layers: list[_Layer] = []
-        for (person, dyes), place in zip(self._choose(len(places), rng), places, strict=False):
+        chosen = self._mixed(self._choose(len(places), rng), places, rng)
+        for (person, dyes), place in zip(chosen, places, strict=False):
             cut, dyes = self._dressed(person, dyes, rng)
-            cut = _resized(cut, place.tall, mirrored=bool(rng.random() < 0.5))
+            mirrors = person.cut is None or person.cut.mirrors
+            cut = _resized(cut, place.tall, mirrored=bool(rng.random() < 0.5) and mirrors)
             for attempt in range(TRIES):
                 x = place.x if not attempt else rng.uniform(0.05, 0.95) * shape[1]
                 layer = _Layer(person, dyes, cut, round(x - cut.alpha.shape[1] / 2), round(place.foot) - len(cut.alpha))
@@ -134,6 +147,19 @@ class People:
             chosen += [(person, {label: shade}) for shade in shades[:twins]]
         chosen = chosen[:count]
         return [chosen[k] for k in rng.permutation(len(chosen))]
+
+    def _mixed(
+        self, chosen: list[tuple[Person, dict[str, str]]], places: Sequence[_Place], rng: Rng
+    ) -> list[tuple[Person, dict[str, str]]]:
+        """The chosen, now and then with further persons for one or two of them, where they are large enough."""
+        if not self.further or rng.random() >= MIXED:
+            return chosen
+        chosen = list(chosen)
+        for k in rng.permutation(len(chosen))[: int(rng.integers(1, 3))]:
+            large = [p for p in self.further if p.box[3] * ENLARGED >= places[k].tall and (p, {}) not in chosen]
+            if large:
+                chosen[k] = large[int(rng.integers(len(large)))], {}
+        return chosen
 
     def _dressed(self, person: Person, dyes: Mapping[str, str], rng: Rng) -> tuple[_Cut, dict[str, str]]:
         """The person with the garments dyed, and the dyes that took: those whose colour is now certain."""
@@ -193,7 +219,12 @@ class People:
             if np.count_nonzero(masks[front] & masks[back]) > 0.04 * np.count_nonzero(masks[back])
         )
         picture = Picture(number, Path(f"{number:012d}.jpg"), *shape, tuple(s.instance for s in subjects))
-        return Staged(picture, rgb, subjects, facts, covers, whole=False)  # streets and shoes
+        written = tuple(
+            Expression(number, (key,), text, kind, "generated")
+            for k, key in enumerate(keys)
+            for text, kind in _written(k, looks, subjects).items()
+        )
+        return Staged(picture, rgb, subjects, facts, covers, whole=False, written=written)  # streets and shoes
 
 
 def _of_split(people: Sequence[Person], split: str) -> list[Person]:
@@ -211,7 +242,11 @@ def _of_split(people: Sequence[Person], split: str) -> list[Person]:
 
 @lru_cache(maxsize=64)
 def _cut(person: Person, names: tuple[str, ...]) -> _Cut:
-    """The person cut out of the photograph; `names` are those of the labels."""
+    """The person cut out of the photograph; `names` are those of the labels. Where nothing is labelled, all may be
+    clothes."""
+    if person.cut is not None:
+        clothes = next(k for k, name in enumerate(names) if name in UPPER)
+        return _Cut(person.cut.rgb, person.cut.alpha, np.full_like(person.cut.alpha, clothes))
     rgb, labels = _pixels(person.image), cv2.imread(str(person.labels), cv2.IMREAD_UNCHANGED)
     if labels is None or labels.shape != rgb.shape[:2] or not labels.any():
         raise DataError(f"{person.labels}: not the labels of {person.image.name}; fetch it again")
@@ -220,6 +255,12 @@ def _cut(person: Person, names: tuple[str, ...]) -> _Cut:
     for old, new in person.renamed.items():
         labels[labels == names.index(old)] = names.index(new)
     return _Cut(rgb[y0:y1, x0:x1].copy(), softened(labels > 0), labels)
+
+
+def _stands(cut: Cut) -> bool:
+    """Whether it is a person as tall as they are, of whom something was written."""
+    high, wide = cut.alpha.shape
+    return cut.category == "person" and bool(cut.texts) and high >= UPRIGHT * wide
 
 
 def _pixels(image: Path) -> np.ndarray:
@@ -387,6 +428,20 @@ def _judged(looks: Sequence[Look], rng: Rng) -> tuple[tuple[Fact, ...], list[dic
             if value is not None:
                 of[question.fact.key] = value
     return tuple(facts), known
+
+
+def _written(k: int, looks: Sequence[Look], subjects: Sequence[Subject]) -> dict[str, str]:
+    """The sentences, with their kinds, that were written of somebody and surely fit nobody else of the picture: by
+    their noun, or by a garment in a colour."""
+    cut = looks[k].person.cut
+    if cut is None or not looks[k].whole:
+        return {}
+    others = [(look, subject) for j, (look, subject) in enumerate(zip(looks, subjects, strict=True)) if j != k]
+    return {
+        text: kind
+        for kind, text in cut.texts
+        if all(s.is_called(noun_of(text, "person")) is False or look.misfits(text) for look, s in others)
+    }
 
 
 def _words(question: Question) -> set[str]:

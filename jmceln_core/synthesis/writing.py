@@ -50,13 +50,13 @@ def write_split(
                 "segmentation": rle,
             })  # fmt: skip
         for e in sentences:
-            record: dict[str, Any] = {"image_id": e.picture_id, "text": e.text, "origin": e.origin}
+            record: dict[str, Any] = {"image_id": e.picture_id, "kind": e.kind, "text": e.text, "origin": e.origin}
             if not e.targets:
                 said["absent"].append(record)
             elif len(e.targets) > 1:
                 said["plural"].append(record | {"ann_ids": list(e.targets)})
             else:
-                said["expressions"].append(record | {"ann_id": e.targets[0], "kind": e.kind})
+                said["expressions"].append(record | {"ann_id": e.targets[0]})
         counts.update(["pictures", *["instances"] * len(picture.instances)])
         counts.update(f"{e.origin} {e.kind}" for e in sentences)
     categories = [{"id": key, "name": name} for name, key in category.items()]

@@ -228,8 +228,7 @@ class Trainer:
             raise ConfigError(
                 "data.composition.photographs cuts things out of the training pictures: not with data.shards"
             )
-        pictures = training.pictures.values()
-        return Composition(data.composition, data.root, absent_share=data.absent_share, pictures=pictures)
+        return Composition(data.composition, data.root, absent_share=data.absent_share, photographs=training)
 
     def _cache_images(self, training: GroundingData, validation: GroundingData) -> ImageFeatureCache | None:
         data, encoder = self.config.data, self.model_config.image_encoder

@@ -17,6 +17,11 @@ SMALLEST = 900
 LARGEST = 0.6  # of the source picture
 SOLID, SOLID_COMPACT = 0.3, 0.88  # of the convex hull; of compact kinds
 TOUCHING = 0.1  # of the outline may touch other annotated things
+# Kinds of written sentences that tell what a thing looks like.
+TOLD = frozenset({
+    "appearance", "attribute", "short", "guess", "people: clothes", "people: looks", "people: fragment",
+    "twins: attribute", "twins: description",
+})  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,10 +50,7 @@ def cuts_of(picture: Picture, rgb: np.ndarray, sentences: Sequence[Expression]) 
         x0, y0, x1, y1 = bounds(masks[instance.id], margin=2)
         said = [e for e in sentences if e.targets == (instance.id,)]
         kept = tuple(
-            (e.kind, e.text)
-            for e in said
-            if e.kind in ("appearance", "attribute", "short", "guess")
-            and words.is_appearance(e.text, instance.category)
+            (e.kind, e.text) for e in said if e.kind in TOLD and words.is_appearance(e.text, instance.category)
         )
         yield Cut(
             (picture.id, instance.id),
