@@ -190,6 +190,14 @@ def test_environment_script_puts_the_checkout_first_in_any_shell(steps, checkout
     assert prefixes == f"{install}:{checkout}/.venv"
 
 
+def test_environment_script_keeps_compiled_modules_whatever_the_shell_says(steps, checkout):
+    steps()
+    script = f'. "{checkout}/.venv/ros_env.sh" && exec "{sys.executable}" -c "import json.tool"'
+    environ = {"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"}
+    subprocess.run(["sh", "-eu", "-c", script], env=environ, check=True)
+    assert list((checkout / ".venv" / "pycache").rglob("json/tool.*.pyc"))
+
+
 def test_environment_script_keeps_a_sourced_ros(steps, bootstrap, checkout):
     steps(bootstrap.Ros("system", "jazzy"))
     script = f'. "{checkout}/.venv/ros_env.sh" && echo "$PYTHONPATH" && echo "$AMENT_PREFIX_PATH" && echo "$ROS_DISTRO"'

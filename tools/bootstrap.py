@@ -400,6 +400,10 @@ class Environment:
             f"export VIRTUAL_ENV={shlex.quote(str(self.venv))}",
             export("PATH", [self.venv / "bin"], keep=True),
             "unset PYTHONHOME",
+            # Compiled modules are kept, whatever the caller's shell says: a process that compiles all it imports anew
+            # starts half as fast. Within the environment, so that the checkout and the wheels stay as they are.
+            "unset PYTHONDONTWRITEBYTECODE",
+            f"export PYTHONPYCACHEPREFIX={shlex.quote(str(self.venv / 'pycache'))}",
             # The checkout comes first: its modules are the ones that run, whatever is installed.
             export("PYTHONPATH", [ROOT, *[path.parent for path in packages]], keep=not wheels),
             export("AMENT_PREFIX_PATH", [self.install, *([self.venv] if wheels else [])], keep=not wheels),
