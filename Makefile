@@ -15,7 +15,7 @@ SPEECH =
 # gets rendered pictures beside links to these, how many of them, the recipe of config/train/, the run, and more arguments
 # for the training and for what makes a checkpoint of it.
 DATA = data
-SCENES = 318
+SCENES = 700
 RECIPE = $@
 ROOT = runs/data
 RUN = runs/$@
