@@ -11,11 +11,19 @@ import torch
 
 from jmceln_core.config import DataConfig, DecisionConfig, ModelConfig, from_dict
 from jmceln_core.data.dataset import SampleBuilder, StepDataset
-from jmceln_core.data.grounding import read_coco
+from jmceln_core.data.grounding import Expression, GroundingData, read_coco
 from jmceln_core.model import build_model
 from jmceln_core.model.switch_norm import SwitchNorm
 from jmceln_core.segmenter import RawAnswer, decide
-from jmceln_core.training.bundle import ACCEPTED, Observation, calibrate, choose, choose_present, take_statistics
+from jmceln_core.training.bundle import (
+    ACCEPTED,
+    Observation,
+    calibrate,
+    choose,
+    choose_present,
+    observe,
+    take_statistics,
+)
 
 TRUTH = np.zeros((20, 20), bool)
 TRUTH[5:15, 5:15] = True
@@ -147,3 +155,27 @@ def test_statistics_are_the_mean_over_the_batches(tmp_path: Path) -> None:
         variance = torch.stack([x.var(1, correction=0) for x in pixels]).mean(0)
         torch.testing.assert_close(norm.running_mean.double(), mean, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(norm.running_var.double(), variance, rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_observed_of_a_picture_is_spread_over_its_sentences(tmp_path: Path) -> None:
+    """Rule-made sentences stand behind the written ones: bare names must have their say in `present`."""
+
+    class Raw:
+        asked: list[str]
+
+        def set_image(self, rgb: np.ndarray) -> None:
+            self.size = rgb.shape[:2]
+
+        def raw(self, texts: list[str]) -> list[RawAnswer]:
+            self.asked = texts
+            return [RawAnswer(np.zeros(self.size, np.float32), 0.5, None) for _ in texts]
+
+    data = read_coco(discs.build(tmp_path, pictures=1) / "discs", "train")
+    picture = next(iter(data.pictures.values()))
+    one = [Expression(picture.id, (picture.instances[0].id,), f"sentence {k}") for k in range(25)]
+    none = [Expression(picture.id, (), f"nothing {k}") for k in range(3)]
+    segmenter = Raw()
+    seen = observe(segmenter, GroundingData({picture.id: picture}, one + none), per_picture=12)  # type: ignore[arg-type]
+    numbers = [int(text.split()[1]) for text in segmenter.asked if text.startswith("sentence")]
+    assert (numbers[0], numbers[-1], len(numbers), len(seen)) == (0, 24, 12, 15)
+    assert sum(number >= 20 for number in numbers) in (2, 3)  # their share

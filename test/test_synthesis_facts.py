@@ -127,6 +127,25 @@ def test_fragments_are_no_commands_and_only_what_is_plural_is_denied_in_the_plur
     assert not [text for text in texts if re.search(r"(aren't|are not) an? ", text)]
 
 
+def test_what_several_facts_and_several_things_are_called():
+    hat = Fact("hat", "hat", after=("in a blue hat",))
+    coat = Fact("coat", "clothes", after=("in a red coat",))
+    facts = {"coat": True, "hat": True}
+    people = [subject(k, "person", frozenset(), facts if k < 3 else {"coat": True}, 2 + 30 * k) for k in (1, 2, 3)]
+    people[2].facts["hat"] = False
+    texts = {
+        e.text
+        for seed in range(200)
+        for e in sentences(staged(people)._replace(facts=(coat, hat)), np.random.default_rng(seed))
+    }
+    assert [text for text in texts if "in a red coat and a blue hat" in text]
+    assert not [text for text in texts if re.search(r"in a .* in a|^all ones|pick up|grab", text)]
+    assert "the ones in a red coat" in texts
+    mugs = [subject(k, "mug", frozenset(), {"red": k == 1, "wet": False}, 2 + 30 * k) for k in (1, 2)]
+    said = [e.text for seed in range(200) for e in sentences(staged(mugs), np.random.default_rng(seed))]
+    assert [text for text in said if text.startswith(("pick up the", "grab the"))]
+
+
 def test_no_mug_is_the_mug_that_is_none():
     mugs = [subject(1, "mug", frozenset(), {"is:mug": True}, 2), subject(2, "cup", frozenset(), {"is:mug": False}, 40)]
     texts = {e.text: e.targets for seed in range(60) for e in sentences(staged(mugs), np.random.default_rng(seed))}
@@ -145,7 +164,23 @@ def test_no_mug_is_the_mug_that_is_none():
         ("woman", "women"),
         ("box", "boxes"),
         ("bar of soap", "bars of soap"),
+        ("kiwis", "kiwis"),
     ],
 )
 def test_plurals(noun, plural):
     assert vocabulary.plural(noun) == plural
+
+
+@pytest.mark.parametrize(
+    ("kind", "heard"),
+    [("apple", "apples"), ("apples", "apple"), ("cherries", "cherry"), ("tomatoes", "tomato"), ("rose", "flower"),
+     ("flower", "tulip"), ("baguette", "bread"), ("potted plant", "cactus")],
+)  # fmt: skip
+def test_one_of_a_pile_and_a_kind_of_a_kind_may_be_meant(kind, heard):
+    assert heard in vocabulary.names_of(kind).heard
+    assert not vocabulary.names_of(kind).says(heard)
+
+
+def test_no_rule_tells_a_guy_from_a_woman():
+    assert not vocabulary.names_of("person").says("guy")
+    assert "guy" in vocabulary.names_of("person").heard

@@ -84,6 +84,17 @@ def test_a_near_miss_is_denied_of_all():
     assert "giraffe not drinking water" in found
 
 
+def test_what_is_true_of_all_is_denied_of_nothing_and_half_of_the_denials_are_such_at_most():
+    one = scene(("giraffe", False))
+    told = [said(f"giraffe eating {what}", 1) for what in ("leaves", "grass", "hay", "bread")]
+    for seed in range(5):
+        found = denials(one, told, np.random.default_rng(seed), limit=4)
+        assert len(found) == 2
+        assert not any(e.targets for e in found)
+    two = scene(("giraffe", False), ("giraffe", False))
+    assert set(many(lambda rng: denials(two, told, rng, limit=1)).values()) == {(2,)}
+
+
 def test_what_others_were_said_to_do_too_is_not_denied_of_them():
     three = scene(("giraffe", False), ("giraffe", False), ("giraffe", False))
     told = [said("giraffe eating leaves", 2), said("the tall one eating some leaves", 3)]
@@ -107,6 +118,9 @@ def test_denials_agree_with_what_is_plural_by_itself():
         "the giraffe not eating",  # a denial already
         "the tall giraffe",
         "the lion eating leaves",  # of which there is none
+        "the giraffe with dark spots, eating leaves",  # which of the two is false?
+        "the giraffe with the longest neck",
+        "the giraffe with its neck bent",
         "the woman in red",  # whoever else is a woman is not known
     ],
 )

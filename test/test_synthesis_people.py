@@ -226,6 +226,12 @@ def test_what_is_hidden_is_in_doubt(dressed):
     assert look(dressed, slice(130, 290)).wears("bag") is None
 
 
+def test_that_somebody_carries_a_bag_was_told(tmp_path):
+    root = folder(tmp_path, {"0000": (body("red", bag=True), {}), "0001": (body("red", bag=True), {"carries": None})})
+    assert look(root).wears("bag") is True
+    assert look(root, key="0001").wears("bag") is None  # a strap is labelled so, too
+
+
 def test_what_is_not_seen_is_not_denied(dressed):
     """Nobody takes a person without a head for one in a hat, nor says that there is none on it."""
     hatted, bare, headless = look(dressed), look(dressed, key="0001"), look(dressed, slice(0, 60), key="0001")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 _TABLE: dict[str, str] = {
-    "person": "person 12, guy 1, human 0.3 | man, woman, kid, boy, girl, lady, child, player",
+    "person": "person 12, human 0.3 | man, woman, guy, kid, boy, girl, lady, child, player",
     "bicycle": "bike 4, bicycle 3, cycle 0.4 | vehicle!, motorbike",
     "car": "car 9, auto 0.3, automobile 0.3 | vehicle!, truck, van, suv, taxi, bus",
     "motorcycle": "motorcycle 4, bike 2, motorbike 2, cycle 0.3 | vehicle!, bicycle, scooter, moped",
@@ -198,7 +198,22 @@ _IRREGULAR = {
     "piece of tempeh": "pieces of tempeh",
     "pair of scissors": "pairs of scissors",
     "box cutter": "box cutters",
+    "kiwis": "kiwis",
+    "asparagus": "asparagus",
 }
+# Of each of these a listener might take one for another, though no other name says so.
+_FAMILIES = tuple(
+    frozenset(line.split(", "))
+    for line in (
+        "flower, rose, tulip, sunflower, daisy, orchid",
+        "plant, potted plant, bamboo plant, bonsai tree, fern, cactus, succulent",
+        "bread, baguette",
+        "melon, watermelon, watermelon slice",
+        "cloth, napkin",
+        "clock, stopwatch, watch, compass",
+        "shoe, shoes, boots, cowboy boots, ski boots",
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -227,14 +242,20 @@ def names_of(category: str) -> Names:
         said: list[tuple[str, float]] = [(own, 5.0)]
         if base is not None:
             said += [(name, 0.5 * weight) for name, weight in base.said]
-            return Names(tuple(said), base.wider, base.heard | {own})
-        return Names(tuple(said), (), frozenset({own, head}))
+            return Names(tuple(said), base.wider, base.heard | {own} | _alike(own))
+        return Names(tuple(said), (), frozenset({own, head}) | _alike(own))
     spoken, _, others = line.partition("|")
     pairs = [item.strip().rsplit(" ", 1) for item in spoken.split(",")]
     rest = [item.strip() for item in others.split(",") if item.strip()]
     wider = tuple(item[:-1] for item in rest if item.endswith("!"))
-    heard = {name for name, _ in pairs} | {item.rstrip("!") for item in rest} | {category}
+    heard = {name for name, _ in pairs} | {item.rstrip("!") for item in rest} | {category} | _alike(category)
     return Names(tuple((name, float(weight)) for name, weight in pairs), wider, frozenset(heard))
+
+
+def _alike(name: str) -> frozenset[str]:
+    """Its family's names; and of one thing the name of a pile, of a pile ("apples") what one of it may be called."""
+    number = {plural(name)} - {name} or {name[:-1], name[:-2], f"{name[:-3]}y"}
+    return frozenset(number).union(*(family for family in _FAMILIES if name in family))
 
 
 def known_categories() -> tuple[str, ...]:

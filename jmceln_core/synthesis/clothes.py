@@ -82,7 +82,7 @@ def _word(line: str, *rest: Any, **named: Any) -> Word:
 
 _WITH: dict[str, Any] = {"verbs": ("with", "wearing", "in"), "denied": ("without", "not wearing", "with no")}
 _CARRY: dict[str, Any] = {
-    "verbs": ("with", "carrying", "holding"),
+    "verbs": ("with", "carrying"),
     "denied": ("without", "not carrying", "with no"),
     "kind": "carrying",
 }
@@ -187,7 +187,8 @@ class Person:
         """Whether the word names something the person wears; None also of a scrap of it."""
         there = self.garments.keys()
         if own := word.labels & there:
-            sure = self.said & word.labels or not self.said & (word.kin | word.near)
+            # a strap is labelled as a bag, too: that somebody carries one was told
+            sure = self.said & word.labels or not (word.kind == "carrying" or self.said & (word.kin | word.near))
             large = max(self.garments[k].area for k in own) >= (0.004 if word.small else 0.03)
             return True if sure and large else None
         near = word.labels | word.kin | (word.near - (self.said & there))

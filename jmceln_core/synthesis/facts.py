@@ -22,9 +22,10 @@ from jmceln_core.data.grounding import Expression, Instance, Picture
 ANY = ("one", "thing")  # nouns for everything; "thing" only where there are things of several sorts
 _BARE, _PLAIN, _DENIED, _BOTH = 2.0, 4.0, 2.5, 1.0  # how often people say such a sentence
 _ALONE = 3.0  # a fragment without a noun ("red shirt"), as often as all nouns together
-_IDLE = 0.1  # a denial that tells nothing apart
+_IDLE = 0.03  # a denial that tells nothing apart
 _TERSE = 0.3  # "man red shirt" for "man in a red shirt", as RefCOCO's speakers have it
 _ARTICLES = 0.3  # of these 4 % begin with one; robots are spoken to in whole sentences, too
+_COMMANDS = 0.04  # "pick up the red mug"; nobody shall be picked up
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,7 @@ def sentences(
     made: dict[str, tuple[tuple[int, ...], str]] = {}
     clash: set[str] = set()
     fragments = {text for fact in staged.facts for text in fact.alone}
+    commands = 0.0 if any(s.instance.category == "person" for s in staged.subjects) else _COMMANDS
 
     def add(text: str, targets: tuple[int, ...], kind: str) -> None:
         if made.setdefault(text, (targets, kind))[0] != targets:
@@ -121,7 +123,7 @@ def sentences(
         Expression(
             staged.picture.id,
             targets,
-            text if text in fragments else expressions.spoken(text, rng, _ARTICLES, 0.04),
+            text if text in fragments else expressions.spoken(text, rng, _ARTICLES, commands),
             kind,
             "generated",
         )
@@ -238,7 +240,10 @@ def _worded(s: _Said, rng: np.random.Generator, count: int = 1) -> str:
         terse = tuple(text for text in fact.alone if " " in text)  # "man red shirt", but not "man shirt"
         if count == 1 and terse and s.noun not in ANY and rng.random() < _TERSE:
             behind = terse
-        place.append(pick(fact.before if place is before else behind))
+        words = pick(fact.before if place is before else behind)
+        verb, _, rest = words.partition(" ")
+        # "wearing pants and a hat"
+        place.append(f"and {rest}" if place is after and after and after[-1].startswith(f"{verb} ") else words)
     text = " ".join([*before, noun, *after])
     if noun == vocabulary.plural(s.noun):  # also one pair of scissors
         text = text.replace(" that isn't ", " that aren't ").replace(" that is ", " that are ")
@@ -246,7 +251,7 @@ def _worded(s: _Said, rng: np.random.Generator, count: int = 1) -> str:
         return text
     numbers = {2: ("both {}", "the two {}", "two {}"), 3: ("all three {}", "the three {}")}.get(count, ())
     numbers = () if s.noun in ANY else numbers  # nobody says "both ones"
-    return pick([*numbers, "all the {}", "the {}", "all {}", "{}"]).format(text)
+    return pick([*numbers, "all the {}", "the {}", *(() if s.noun in ANY else ("all {}", "{}"))]).format(text)
 
 
 def _placed(scene: Scene, s: _Said, rng: np.random.Generator) -> Iterator[tuple[int, str]]:

@@ -61,7 +61,9 @@ def denials(scene: Scene, said: Sequence[Expression], rng: np.random.Generator, 
     """Sentences that deny what was written: "giraffe not eating leaves" of the giraffes it was not written of.
 
     `said`: the written sentences about the picture. A description that tells one thing (or several) from its like is
-    taken to be false of the others; a near miss is false of all. Kind "negation"; empty for incomplete annotations.
+    taken to be false of the others; a near miss is false of all. What is true of everything called so is denied of
+    nothing: at most half of the sentences are such, without a target. Kind "negation"; empty for incomplete
+    annotations.
     """
     if not scene.picture.complete:
         return []
@@ -79,15 +81,17 @@ def denials(scene: Scene, said: Sequence[Expression], rng: np.random.Generator, 
         content = set(words.words_of(parts["rest"])) - _SMALL
         meant = set(e.targets).union(*(targets for spoken, targets in told if content <= spoken))
         others = tuple(key for key in _ids(group) if key not in meant)
-        if not others or not set(e.targets) <= set(_ids(group)):
+        if not set(e.targets) <= set(_ids(group)):
             continue
         ways = _denied(parts["noun"], parts["rest"])
         text = ways[int(rng.integers(len(ways)))]
         if found.setdefault(text, others) != others:
             clash.add(text)
     texts = [text for text in found if text not in clash]
-    chosen = rng.permutation(len(texts))[:limit]
-    return [_said(scene, found[texts[k]], texts[k], "negation", rng) for k in chosen]
+    texts = [texts[k] for k in rng.permutation(len(texts))]
+    untrue = [text for text in texts if not found[text]][limit // 2 :]
+    chosen = [text for text in texts if text not in untrue][:limit]
+    return [_said(scene, found[text], text, "negation", rng) for text in chosen]
 
 
 def _said(scene: Scene, targets: tuple[int, ...], text: str, kind: str, rng: np.random.Generator) -> Expression:
@@ -104,19 +108,19 @@ def _called(scene: Scene, noun: str) -> list[Thing] | None:
 
 
 def _is_denied_safely(rest: str) -> bool:
-    """Whether the opposite is said by a plain "not": nothing about places, counts or others, no second denial."""
+    """Whether the opposite is said by a plain "not": one thing said, nothing about places, parts, lettering, counts or
+    others, no superlative, no second denial."""
     tokens = set(words.words_of(rest))
-    return not tokens & _UNSAFE and len(tokens) <= 7
+    return "," not in rest and not tokens & _UNSAFE and len(tokens) <= 7 and not _MOST.search(rest)
 
 
 # Of the words that place a thing, those that belong to what it does: "looking at", "eating from".
-_DOING = words.set_of(
-    "at to from by off on over across along against inside outside up down around about away towards toward"
-)
+_DOING = words.set_of("at to from by off on over along against inside outside up down around about away towards toward")
 _UNSAFE = (words.PLACE - _DOING) | words.set_of(
     "not no other others another one ones both two three first second third most more less than same different still"
-    " also only without standing"
+    " also only without standing its reading saying says labeled labelled visible showing"
 )
+_MOST = re.compile(r"\b(?!vest\b|chest\b|nest\b|forest\b|rest\b)[a-z]+est\b")
 
 
 def _denied(noun: str, rest: str) -> list[str]:

@@ -98,9 +98,8 @@ def observe(segmenter: _Watched, data: GroundingData, *, per_picture: int = 12) 
     for picture_id, expressions in tqdm(data.by_picture().items(), desc="thresholds", unit="picture"):
         picture = data.pictures[picture_id]
         meant = [e for e in expressions if len(e.targets) == 1]
-        some = meant[:: max(1, len(meant) // per_picture)][:per_picture] + [
-            e for e in expressions if len(e.targets) != 1
-        ]
+        chosen = np.linspace(0, len(meant) - 1, min(per_picture, len(meant))).astype(int)  # written and rule-made ones
+        some = [meant[k] for k in chosen] + [e for e in expressions if len(e.targets) != 1]
         if not some:
             continue
         segmenter.set_image(picture.load())
@@ -117,12 +116,13 @@ def observe(segmenter: _Watched, data: GroundingData, *, per_picture: int = 12) 
 def choose(seen: Sequence[Observation], decision: DecisionConfig) -> tuple[DecisionConfig, dict[str, float]]:
     """Thresholds and what they give on these observations.
 
-    mask: best mIoU. present: `choose_present`. slope, offset: the
-    score becomes the share of answers that are right (`calibrate`), those to sentences that mean nothing included.
+    mask: best mIoU. present: `choose_present`. slope, offset: the score becomes the share of answers that are right
+    (`calibrate`), those to sentences that mean nothing included.
     confident: the score from which an answer is more often right than not (the cut that errs least between right and
     wrong answers).
     ambiguous: of the answers that are sure, those to sentences that mean several things shall be AMBIGUOUS and those to
-    others shall not; the best mean of the two shares. All but the last see the sentences that mean one thing or none.
+    others shall not; the best mean of the two shares. All but this and `present` see the sentences that mean one
+    thing or none.
     """
     several = [o for o in seen if o.several]
     meant = [o for o in seen if o.truth is not None and not o.several]
