@@ -63,6 +63,8 @@ test: env
 		python -m pytest $(PYTEST_ARGS)
 
 bundled nano: env
+	@test "$(abspath $(DATA))" != "$(abspath $(ROOT))" || { \
+		echo "DATA=$(DATA) is ROOT, where links to DATA go: give ROOT another folder"; exit 2; }
 	@mkdir -p "$(ROOT)" && for name in coco_mini more cutouts people objects; do \
 		ln -sfn "$(abspath $(DATA))/$$name" "$(ROOT)/$$name"; done
 	@$(IN_ENV) python -m pip install -q -r requirements/render.txt -c requirements/lock.txt && \

@@ -146,6 +146,18 @@ def test_what_several_facts_and_several_things_are_called():
     assert [text for text in said if text.startswith(("pick up the", "grab the"))]
 
 
+def test_beside_a_denial_stands_what_it_denies():
+    mugs = [subject(k, "mug", frozenset(), {"red": k != 2, "wet": k == 3}, 2 + 30 * k) for k in (1, 2, 3)]
+    beside = 0
+    for seed in range(40):
+        said = {e.text.removeprefix("the "): e.targets for e in sentences(staged(mugs), np.random.default_rng(seed))}
+        if said.get("mug that isn't red") == (2,):
+            beside += 1
+            others = [targets for text, targets in said.items() if text.endswith(("mug that is red", "red mug"))]
+            assert (1, 3) in others, said
+    assert beside > 5
+
+
 def test_no_mug_is_the_mug_that_is_none():
     mugs = [subject(1, "mug", frozenset(), {"is:mug": True}, 2), subject(2, "cup", frozenset(), {"is:mug": False}, 40)]
     texts = {e.text: e.targets for seed in range(60) for e in sentences(staged(mugs), np.random.default_rng(seed))}

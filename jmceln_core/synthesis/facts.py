@@ -88,7 +88,8 @@ class _Said(NamedTuple):
 def sentences(
     staged: Staged, rng: np.random.Generator, *, one: int = 12, several: int = 4, none: int = 4
 ) -> list[Expression]:
-    """At most so many sentences that mean one thing, several and none; every wording once.
+    """At most so many sentences that mean one thing, several and none, and beside a denial what it denies; every
+    wording once.
 
     Origin is "generated"; kind that of the (last) fact, "name" for a bare noun, "negation" for a denied fact, "place"
     where a place tells apart what the words before leave. What means nothing has the kind of what is claimed.
@@ -106,8 +107,13 @@ def sentences(
         if made.setdefault(text, (targets, kind))[0] != targets:
             clash.add(text)
 
+    claims = {(s.noun, s.claim): s for s in said}
     for s in _drawn(rows[1], rng, one):
         add(_worded(s, rng), s.targets, s.kind)
+        # beside a denial what it denies, which differs in that alone
+        denied = tuple((fact, True) for fact, claimed in s.claim if not claimed)
+        if denied and (other := claims.get((s.noun, denied))):
+            add(_worded(other, rng), other.targets, other.kind)
     for s in _drawn(rows[2], rng, several):
         single = rng.random() < 0.5 or any(fact.general for fact, _ in s.claim)  # "a mug" is one
         add(_worded(s, rng, 1 if single else len(s.targets)), s.targets, s.kind)
