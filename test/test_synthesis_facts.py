@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-from jmceln_core.data import vocabulary
+from jmceln_core.data import expressions, vocabulary
 from jmceln_core.data.grounding import Instance, Picture
 from jmceln_core.synthesis.facts import Fact, Staged, Subject, sentences
 
@@ -102,6 +103,18 @@ def test_places_choose_among_the_things_the_words_leave():
     # left and right of the two red ones, which are the first and the third; and of all three
     assert {(True, True, (1,)), (True, False, (3,)), (False, True, (1,)), (False, False, (3,))} <= placed
     assert all(targets != (2,) for red, _, targets in placed if red)
+
+
+def test_places_that_nobody_would_say_are_none(monkeypatch):
+    """ "far right" weighs nothing for what is in the middle: where that is all there is, no place is said."""
+    located = expressions.located
+
+    def weightless(*arguments, **options):
+        return [dataclasses.replace(draft, weight=0.0) for draft in located(*arguments, **options)]
+
+    monkeypatch.setattr(expressions, "located", weightless)
+    mugs = [subject(k, "mug", frozenset(), {"red": True, "wet": False}, 2 + 30 * k) for k in (1, 2, 3)]
+    assert not [e for e in sentences(staged(mugs), np.random.default_rng(0)) if e.kind == "place"]
 
 
 def test_a_fact_in_doubt_is_not_said_nor_denied():

@@ -270,7 +270,9 @@ def _placed(scene: Scene, s: _Said, rng: np.random.Generator) -> Iterator[tuple[
     for t in things:
         others = [u for u in things if u is not t]
         for draft in expressions.located(scene, t, others, phrase, bare=False, sure=True):
-            ways += [(draft.weight * often, t.instance.id, text) for text, often in draft.wordings.items()]
+            ways += [
+                (w, t.instance.id, text) for text, often in draft.wordings.items() if (w := draft.weight * often) > 0
+            ]
     if ways:
         weights = np.array([w for w, _, _ in ways])
         for k in rng.choice(len(ways), min(2, len(ways)), replace=False, p=weights / weights.sum()):
