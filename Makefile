@@ -68,7 +68,7 @@ bundled nano: env
 	@mkdir -p "$(ROOT)" && for name in coco_mini more cutouts people objects; do \
 		ln -sfn "$(abspath $(DATA))/$$name" "$(ROOT)/$$name"; done
 	@$(IN_ENV) python -m pip install -q -r requirements/render.txt -c requirements/lock.txt && \
-		python -m jmceln_core.data.render --objects "$(DATA)/objects" --out "$(ROOT)/rendered" --scenes $(SCENES) --seed 7 && \
+		python -m jmceln_core.synthesis.render --objects "$(DATA)/objects" --out "$(ROOT)/rendered" --scenes $(SCENES) --seed 7 && \
 		python -m jmceln_core.train --config config/train/$(RECIPE).yaml --data.root "$(ROOT)" --output "$(RUN)" $(TRAIN_ARGS) && \
 		python -m jmceln_core.training.bundle "$(RUN)" --out config/weights/$@.safetensors $(BUNDLE_ARGS)
 

@@ -29,7 +29,7 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
-from jmceln_core.data import table_scene
+from jmceln_core.synthesis import table_scene
 from jmceln_ros import qos
 from jmceln_ros.images import to_rgb
 from jmceln_ros.msg import Target

@@ -29,7 +29,8 @@ SHARE = Path(get_package_share_directory("jmceln_ros"))
 SWITCH = ["true", "false"]
 # In a process of its own: it takes seconds, in which the model is loaded.
 DRAW_TABLE = (
-    "import cv2, sys; from jmceln_core.data.table_scene import render; cv2.imwrite(sys.argv[1], render()[0][..., ::-1])"
+    "import cv2, sys; from jmceln_core.synthesis.table_scene import render; "
+    "cv2.imwrite(sys.argv[1], render()[0][..., ::-1])"
 )
 
 

@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 
 from jmceln_core.config import DataConfig
-from jmceln_core.data import compose as command
-from jmceln_core.data.composition import cutting, words
-from jmceln_core.data.composition.backdrops import backdrop, looked_for, table
-from jmceln_core.data.composition.cutting import cuts_of
-from jmceln_core.data.composition.pasting import BRIGHTEN, DARKEN, GONE, HIDDEN, Composer
-from jmceln_core.data.composition.saying import Speaker
-from jmceln_core.data.expressions import Scene
 from jmceln_core.data.grounding import DataError, GroundingData, Instance, Picture, read_coco
 from jmceln_core.data.readers import read_training
+from jmceln_core.synthesis import compose as command
+from jmceln_core.synthesis.composition import cutting, words
+from jmceln_core.synthesis.composition.backdrops import backdrop, looked_for, table
+from jmceln_core.synthesis.composition.cutting import cuts_of
+from jmceln_core.synthesis.composition.pasting import BRIGHTEN, DARKEN, GONE, HIDDEN, Composer
+from jmceln_core.synthesis.composition.saying import Speaker
+from jmceln_core.synthesis.rules.expressions import Scene
 
 HEIGHT, WIDTH = 150, 200
 KINDS = ("dog", "cup", "hammer", "person")

@@ -14,10 +14,10 @@ from jmceln_core import checkpoint
 from jmceln_core.config import ConfigError, DecisionConfig, ImageEncoderConfig, ModelConfig, TextEncoderConfig
 from jmceln_core.data.grounding import Expression, GroundingData, Instance, Picture, read_coco
 from jmceln_core.data.left_out import left_out_pictures, unknown_words
-from jmceln_core.data.vocabulary import known_categories, names_of
 from jmceln_core.evaluation import existence
 from jmceln_core.model import build_model
 from jmceln_core.segmenter import RawAnswer, Segmenter, Status
+from jmceln_core.synthesis.vocabulary import known_categories, names_of
 
 HEIGHT, WIDTH = 40, 60
 CONFIG = ModelConfig(

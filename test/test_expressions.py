@@ -17,10 +17,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-from jmceln_core.data import colours, vocabulary
-from jmceln_core.data.expressions import COCO_KINDS, Scene, absent, describe, plurals
 from jmceln_core.data.grounding import Instance, Picture, read_coco
 from jmceln_core.data.mirror import can_mirror, mirror_text
+from jmceln_core.synthesis import colours, vocabulary
+from jmceln_core.synthesis.rules.expressions import COCO_KINDS, Scene, absent, describe, plurals
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 HEIGHT, WIDTH = 240, 320

@@ -12,12 +12,12 @@ import torch
 
 from jmceln_core import checkpoint
 from jmceln_core.config import DecisionConfig, ModelConfig, from_dict
-from jmceln_core.data import table_scene
 from jmceln_core.evaluation import clips, flicker
 from jmceln_core.evaluation.clips import Clip, Frame
 from jmceln_core.evaluation.flicker import Trace, Way, measure
 from jmceln_core.model import build_model
 from jmceln_core.segmenter import RawAnswer, Segmentation, Segmenter, decide
+from jmceln_core.synthesis import table_scene
 
 TINY: dict[str, Any] = {
     **{"name": "tiny", "image_size": 64, "channels": 8, "stages": 1, "queries": 4, "heads": 2, "window": 4},

@@ -11,8 +11,8 @@ import torch
 from model_reference import array, conv2d, random, randomise, unlearned
 from torch import Tensor
 
-from jmceln_core.data import colours
 from jmceln_core.model.colour_path import COLOURS, TEMPERATURE, ColourPath, lab
+from jmceln_core.synthesis import colours
 
 
 def image(*shape: int, seed: int = 1) -> Tensor:

@@ -9,11 +9,10 @@ import cv2
 import numpy as np
 import pytest
 
-from jmceln_core.data import render
 from jmceln_core.data.grounding import DataError, read_coco
-from jmceln_core.data.tabletop import catalogue, facts, making, sentences, shapes
-from jmceln_core.data.tabletop.facts import Description, Facts
-from jmceln_core.data.tabletop.scene import TABLE, Camera, HeightMap, Placed, Scene, compose
+from jmceln_core.synthesis.tabletop import catalogue, facts, making, render, sentences, shapes
+from jmceln_core.synthesis.tabletop.facts import Description, Facts
+from jmceln_core.synthesis.tabletop.scene import TABLE, Camera, HeightMap, Placed, Scene, compose
 
 OBJECTS = ("plastic_apple", "butter", "blue_cup", "phillips_screwdriver", "ycb_mustard_bottle", "soap", "frying_pan")
 
@@ -420,13 +419,13 @@ def test_plural(noun, expected):
 @pytest.fixture(scope="module")
 def renderer():
     pytest.importorskip("vtkmodules", reason="pip install -r requirements/render.txt")
-    from jmceln_core.data.tabletop.renderer import Renderer
+    from jmceln_core.synthesis.tabletop.renderer import Renderer
 
     return Renderer()
 
 
 def test_renderer_sees_what_the_pinhole_says(objects, renderer):
-    from jmceln_core.data.tabletop.renderer import unproject
+    from jmceln_core.synthesis.tabletop.renderer import unproject
 
     for seed in (1, 4, 9):
         scene = compose(np.random.default_rng(seed), objects)

@@ -21,7 +21,7 @@ pytest.importorskip("jmceln_ros.msg", reason="needs the built messages: run `mak
 
 from ros_harness import START_TIMEOUT, tiny_checkpoint
 
-from jmceln_core.data import table_scene as scene
+from jmceln_core.synthesis import table_scene as scene
 from jmceln_ros import spoken_demo
 from jmceln_ros.msg import Transcript
 

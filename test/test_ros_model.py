@@ -14,7 +14,7 @@ from lifecycle_msgs.msg import State, Transition
 from ros_harness import START_TIMEOUT, mask_of, probing, tiny_checkpoint
 
 from jmceln_core import checkpoint
-from jmceln_core.data import table_scene as scene
+from jmceln_core.synthesis import table_scene as scene
 from jmceln_ros.msg import Target
 from jmceln_ros.processes import NodeProcess, executable
 

@@ -20,7 +20,6 @@ import jmceln_core
 from jmceln_core import checkpoint, segmenter
 from jmceln_core.checkpoint import CheckpointError
 from jmceln_core.config import DecisionConfig, ImageEncoderConfig, ModelConfig, TextEncoderConfig
-from jmceln_core.data import table_scene
 from jmceln_core.geometry import Letterbox
 from jmceln_core.model import TextFeatures, build_model
 from jmceln_core.segmenter import (
@@ -34,6 +33,7 @@ from jmceln_core.segmenter import (
     normalise_text,
     surest_point,
 )
+from jmceln_core.synthesis import table_scene
 
 CONFIG = ModelConfig(
     name="little",

@@ -15,9 +15,10 @@ from discs import build, write_model
 from jmceln_core.config import CompositionConfig, ConfigError, DataConfig, OptimConfig, TrainConfig
 from jmceln_core.data.dataset import SampleBuilder, StepDataset
 from jmceln_core.data.grounding import DataError, Expression, GroundingData, Instance, Picture, read_coco
-from jmceln_core.synthesis import composition, make
-from jmceln_core.synthesis.composition import FIRST_ID, Composition
-from jmceln_core.synthesis.cutouts import cut_from, cuts_from
+from jmceln_core.synthesis import make
+from jmceln_core.synthesis.composition import live as composition
+from jmceln_core.synthesis.composition.cutouts import cut_from, cuts_from
+from jmceln_core.synthesis.composition.live import FIRST_ID, Composition
 from jmceln_core.training.loop import Trainer
 
 

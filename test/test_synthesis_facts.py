@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-from jmceln_core.data import expressions, vocabulary
 from jmceln_core.data.grounding import Instance, Picture
-from jmceln_core.synthesis.facts import Fact, Staged, Subject, sentences
+from jmceln_core.synthesis import vocabulary
+from jmceln_core.synthesis.rules import expressions
+from jmceln_core.synthesis.rules.facts import Fact, Staged, Subject, sentences
 
 RED = Fact("red", "colour", before=("red",), after=("that is red",), denied=("that isn't red", "that is not red"))
 WET = Fact("wet", "state", after=("with water in it",), denied=("without water in it",))

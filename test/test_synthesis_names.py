@@ -12,14 +12,15 @@ import pytest
 from discs import build
 
 from jmceln_core.config import DataConfig
-from jmceln_core.data import readers, vocabulary
+from jmceln_core.data import readers
 from jmceln_core.data.dataset import enrich
-from jmceln_core.data.expressions import COCO_KINDS, Scene
 from jmceln_core.data.grounding import Expression, GroundingData, Instance, Picture
 from jmceln_core.data.left_out import unknown_words
 from jmceln_core.data.readers import read_training
-from jmceln_core.synthesis import words
-from jmceln_core.synthesis.names import denials, names, nothing
+from jmceln_core.synthesis import vocabulary
+from jmceln_core.synthesis.rules import words
+from jmceln_core.synthesis.rules.expressions import COCO_KINDS, Scene
+from jmceln_core.synthesis.rules.names import denials, names, nothing
 
 
 def scene(*things: tuple[str, bool], complete: bool = True) -> Scene:

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from jmceln_core.data import colours
-from jmceln_core.data.composition.cutting import Cut
 from jmceln_core.data.grounding import DataError, Expression, GroundingData, Instance, Picture
-from jmceln_core.synthesis import composition
-from jmceln_core.synthesis.clothes import FACE, HEAD, Look, person_of, read_people
-from jmceln_core.synthesis.facts import Staged, _claims, sentences
-from jmceln_core.synthesis.people import People, _judged, _subject, _written
+from jmceln_core.synthesis import colours
+from jmceln_core.synthesis.composition import live as composition
+from jmceln_core.synthesis.composition.clothes import FACE, HEAD, Look, person_of, read_people
+from jmceln_core.synthesis.composition.cutting import Cut
+from jmceln_core.synthesis.composition.people import People, _judged, _subject, _written
+from jmceln_core.synthesis.rules.facts import Staged, _claims, sentences
 
 LABELS = ("null", "hair", "skin", "coat", "pants", "shoes", "hat", "bag", "accessories", "dress", "skirt", "blouse")
 SIZE = 300, 120  # height, width of a photograph

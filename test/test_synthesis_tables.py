@@ -9,12 +9,12 @@ import cv2
 import numpy as np
 import pytest
 
-from jmceln_core.data import colours
 from jmceln_core.data.grounding import DataError, GroundingData, Instance, Picture
-from jmceln_core.synthesis import cutouts, tables
-from jmceln_core.synthesis.cutouts import read_cutouts
-from jmceln_core.synthesis.facts import sentences
-from jmceln_core.synthesis.recolour import SHADES, colour_facts, dyed
+from jmceln_core.synthesis import colours
+from jmceln_core.synthesis.composition import cutouts, tables
+from jmceln_core.synthesis.composition.cutouts import read_cutouts
+from jmceln_core.synthesis.composition.recolour import SHADES, colour_facts, dyed
+from jmceln_core.synthesis.rules.facts import sentences
 
 KINDS = (
     "mug",

@@ -26,15 +26,15 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from jmceln_core.config import DataConfig
-from jmceln_core.data import expressions as rules
 from jmceln_core.data.grounding import DataError, Expression, GroundingData, Picture
 from jmceln_core.data.mirror import can_mirror, mirror_text
 from jmceln_core.data.sampling import Group, outline, plan_picture
 from jmceln_core.data.views import View
-from jmceln_core.synthesis.names import existence
+from jmceln_core.synthesis.rules import expressions as rules
+from jmceln_core.synthesis.rules.names import existence
 
 if TYPE_CHECKING:
-    from jmceln_core.synthesis.composition import Composition
+    from jmceln_core.synthesis.composition.live import Composition
     from jmceln_core.training.features import ImageFeatureCache
 
 SAME = 0.8  # instances that overlap by more IoU than this are the same thing annotated twice

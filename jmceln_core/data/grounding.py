@@ -105,7 +105,7 @@ class Expression:
     `targets` holds the ids of the instances meant: one for an ordinary referring expression, none for a sentence that
     matches nothing in the picture, several for a plural one. `kind` is the phrase type (short, appearance, full, ...);
     `origin` is "written" (by a person or a model that looked at the picture, as the data set says) or "generated"
-    (rule-made, `jmceln_core.data.expressions`).
+    (rule-made, `jmceln_core.synthesis.rules.expressions`).
     """
 
     picture_id: int

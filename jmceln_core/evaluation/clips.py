@@ -13,8 +13,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from jmceln_core.data import table_scene
 from jmceln_core.data.grounding import Expression, Picture
+from jmceln_core.synthesis import table_scene
 
 LONG_SIDE = 480  # pixels of a photograph's frames
 TABLE_SIZE = (400, 300)  # (width, height) of the table's: a frame takes seconds to render

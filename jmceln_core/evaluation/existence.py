@@ -28,7 +28,6 @@ from jmceln_core.config import ConfigError
 from jmceln_core.data.grounding import Expression, GroundingData, Picture
 from jmceln_core.data.left_out import left_out_pictures, unknown_words
 from jmceln_core.data.readers import read
-from jmceln_core.data.vocabulary import names_of
 from jmceln_core.evaluation import bootstrap, report, sections
 from jmceln_core.evaluation.metrics import Ratio, points_inside
 from jmceln_core.evaluation.run import subset
@@ -36,6 +35,7 @@ from jmceln_core.evaluation.scene import Scene
 from jmceln_core.evaluation.sets import check_label
 from jmceln_core.evaluation.table import Candidate
 from jmceln_core.segmenter import Segmenter, Status
+from jmceln_core.synthesis.vocabulary import names_of
 
 PLAIN = 0.01  # of the picture: the largest of its kind covers more where a bare name must be understood
 MISSION = ("the giraffe not eating grass", "the giraffe")

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 
-from jmceln_core.data.colours import NAMES
+from jmceln_core.synthesis.colours import NAMES
 
 OTHER = "none of these"
 

@@ -20,9 +20,9 @@ import skimage.data
 
 from jmceln_core import overlay
 from jmceln_core.checkpoint import CheckpointError
-from jmceln_core.data import table_scene
 from jmceln_core.predict import check_writable, write_picture
 from jmceln_core.segmenter import Segmentation, Segmenter, Status
+from jmceln_core.synthesis import table_scene
 
 CELL = (320, 240)  # width and height of an answer on the sheet, in pixels
 COLUMNS = 4

@@ -17,8 +17,8 @@ from tqdm import tqdm
 
 from jmceln_core.config import COMPOSED, ConfigError
 from jmceln_core.data.grounding import DataError, Expression, Picture
-from jmceln_core.synthesis import facts
-from jmceln_core.synthesis.composition import Maker, makers, told
+from jmceln_core.synthesis.composition.live import Maker, makers, told
+from jmceln_core.synthesis.rules import facts
 from jmceln_core.synthesis.writing import write_split
 
 FIRST_ID = {kind: 81_000_000 + 1_000_000 * k for k, kind in enumerate(COMPOSED)}

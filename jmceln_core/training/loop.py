@@ -41,7 +41,7 @@ from jmceln_core.data.readers import read_training
 from jmceln_core.model import JMCELN, Prediction, build_model
 from jmceln_core.model.heads import CoarseMask
 from jmceln_core.model.pan import PAN, LiveChannels, live_share
-from jmceln_core.synthesis.composition import Composition
+from jmceln_core.synthesis.composition.live import Composition
 from jmceln_core.training import losses
 from jmceln_core.training.board import Board, enlarged
 from jmceln_core.training.distil import Teacher, shrunk

@@ -15,8 +15,8 @@ from vtkmodules.vtkCommonMath import vtkMatrix4x4
 from vtkmodules.vtkFiltersCore import vtkPolyDataNormals
 from vtkmodules.vtkRenderingCore import vtkActor, vtkLight, vtkPolyDataMapper, vtkRenderer, vtkRenderWindow, vtkTexture
 
-from jmceln_core.data.tabletop.scene import Camera, Scene, Surface
-from jmceln_core.data.tabletop.shapes import Mesh, box
+from jmceln_core.synthesis.tabletop.scene import Camera, Scene, Surface
+from jmceln_core.synthesis.tabletop.shapes import Mesh, box
 
 _FLOOR = -0.75  # metres: a table's height
 _ROOM = 2.6  # metres from the middle to a wall

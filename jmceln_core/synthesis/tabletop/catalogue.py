@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from jmceln_core.data.grounding import DataError
-from jmceln_core.data.tabletop.shapes import Mesh, read_obj, turned
+from jmceln_core.synthesis.tabletop.shapes import Mesh, read_obj, turned
 
 
 def _names(text: str) -> frozenset[str]:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from jmceln_core.data.composition import kinds, words
 from jmceln_core.data.grounding import Expression, Instance, Picture
 from jmceln_core.data.mirror import can_mirror
+from jmceln_core.synthesis.composition import kinds, words
 
 # Areas in pixels of the source, other figures are shares.
 SMALLEST = 900

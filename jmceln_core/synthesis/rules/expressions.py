@@ -21,8 +21,8 @@ from functools import cached_property
 import cv2
 import numpy as np
 
-from jmceln_core.data import colours, vocabulary
 from jmceln_core.data.grounding import Expression, Instance, Picture
+from jmceln_core.synthesis import colours, vocabulary
 
 SMALLEST_SHARE = 0.001  # of the picture: smaller things are never a target, only something to be confused with
 SAME_IOU = 0.8  # two annotations of one thing

@@ -11,11 +11,12 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from jmceln_core.data import expressions, vocabulary
-from jmceln_core.data.composition import kinds, words
-from jmceln_core.data.expressions import Scene, Thing
 from jmceln_core.data.grounding import Expression
-from jmceln_core.synthesis.words import UNKNOWN, nonsense
+from jmceln_core.synthesis import vocabulary
+from jmceln_core.synthesis.composition import kinds, words
+from jmceln_core.synthesis.rules import expressions
+from jmceln_core.synthesis.rules.expressions import Scene, Thing
+from jmceln_core.synthesis.rules.words import UNKNOWN, nonsense
 
 LEAST = 0.002  # of the picture: all of a name's things together, for the name to be said
 GROUP = 5  # the most things of which a denied sentence may leave the others

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jmceln_core.data import vocabulary
+from jmceln_core.synthesis import vocabulary
 
 
 def _kinds(text: str) -> frozenset[str]:

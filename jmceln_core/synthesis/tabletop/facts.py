@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jmceln_core.data import colours
-from jmceln_core.data.tabletop.scene import TABLE, Placed, Scene
+from jmceln_core.synthesis import colours
+from jmceln_core.synthesis.tabletop.scene import TABLE, Placed, Scene
 
 Truth = bool | None
 

@@ -18,11 +18,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jmceln_core.data import colours, vocabulary
-from jmceln_core.data.composition import words
-from jmceln_core.data.composition.cutting import Cut
 from jmceln_core.data.grounding import DataError
-from jmceln_core.synthesis.facts import Fact
+from jmceln_core.synthesis import colours, vocabulary
+from jmceln_core.synthesis.composition import words
+from jmceln_core.synthesis.composition.cutting import Cut
+from jmceln_core.synthesis.rules.facts import Fact
 
 SEEN = 0.6  # the least of a garment, or of a part of the body, that must be seen for anything to be said of it
 WHOLE = 0.8  # and of somebody, for what was written of all of them

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from jmceln_core.data import colours
+from jmceln_core.synthesis import colours
 
 # Hue in degrees, saturation and value in [0, 1] of a colour word's typical shade.
 SHADES: dict[str, tuple[float, float, float]] = {

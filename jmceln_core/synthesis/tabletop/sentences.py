@@ -10,9 +10,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from jmceln_core.data import colours
-from jmceln_core.data.tabletop import catalogue, making
-from jmceln_core.data.tabletop.facts import (
+from jmceln_core.synthesis import colours
+from jmceln_core.synthesis.tabletop import catalogue, making
+from jmceln_core.synthesis.tabletop.facts import (
     ANYTHING,
     Beside,
     Between,
@@ -38,7 +38,7 @@ from jmceln_core.data.tabletop.facts import (
     Selector,
     Under,
 )
-from jmceln_core.data.tabletop.scene import TABLE
+from jmceln_core.synthesis.tabletop.scene import TABLE
 
 Rng = np.random.Generator
 T = TypeVar("T")

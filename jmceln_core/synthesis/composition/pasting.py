@@ -11,11 +11,11 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from jmceln_core.data.composition import kinds
-from jmceln_core.data.composition.backdrops import Backdrop
-from jmceln_core.data.composition.cutting import Cut, bounds
-from jmceln_core.data.expressions import SMALLEST_SHARE, STANDING
 from jmceln_core.data.grounding import DataError, Instance, Picture
+from jmceln_core.synthesis.composition import kinds
+from jmceln_core.synthesis.composition.backdrops import Backdrop
+from jmceln_core.synthesis.composition.cutting import Cut, bounds
+from jmceln_core.synthesis.rules.expressions import SMALLEST_SHARE, STANDING
 
 STRIDE = 1000  # an instance's id is its picture's times this, and its place in it
 SCALES = (0.5, 1.5)  # of the source's pixels

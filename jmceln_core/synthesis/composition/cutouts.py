@@ -19,11 +19,11 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from jmceln_core.data import colours
-from jmceln_core.data.composition import kinds
-from jmceln_core.data.composition.cutting import Cut, cuts_of
 from jmceln_core.data.grounding import DataError, GroundingData
-from jmceln_core.data.tabletop.catalogue import HELD_OUT
+from jmceln_core.synthesis import colours
+from jmceln_core.synthesis.composition import kinds
+from jmceln_core.synthesis.composition.cutting import Cut, cuts_of
+from jmceln_core.synthesis.tabletop.catalogue import HELD_OUT
 
 Split = Literal["train", "heldout"]
 

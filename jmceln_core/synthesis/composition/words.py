@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
-from jmceln_core.data import colours, vocabulary
-from jmceln_core.data.expressions import Scene, Thing
+from jmceln_core.synthesis import colours, vocabulary
+from jmceln_core.synthesis.rules.expressions import Scene, Thing
 
 _WORD = re.compile(r"[a-z0-9]+(?:'[a-z]+)?")
 

@@ -8,13 +8,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from jmceln_core.data import expressions, vocabulary
-from jmceln_core.data.composition import words
-from jmceln_core.data.composition.backdrops import Backdrop
-from jmceln_core.data.composition.cutting import Cut
-from jmceln_core.data.composition.pasting import Composed
-from jmceln_core.data.expressions import Scene, Thing
 from jmceln_core.data.grounding import Expression, GroundingData
+from jmceln_core.synthesis import vocabulary
+from jmceln_core.synthesis.composition import words
+from jmceln_core.synthesis.composition.backdrops import Backdrop
+from jmceln_core.synthesis.composition.cutting import Cut
+from jmceln_core.synthesis.composition.pasting import Composed
+from jmceln_core.synthesis.rules import expressions
+from jmceln_core.synthesis.rules.expressions import Scene, Thing
 
 
 class Speaker:

@@ -9,9 +9,20 @@ from typing import Any
 import cv2
 import numpy as np
 
-from jmceln_core.data import colours
-from jmceln_core.data.tabletop.catalogue import Item, Words, resting
-from jmceln_core.data.tabletop.shapes import Mesh, ball, box, cylinder, merge, open_box, revolved, ring, turned, vessel
+from jmceln_core.synthesis import colours
+from jmceln_core.synthesis.tabletop.catalogue import Item, Words, resting
+from jmceln_core.synthesis.tabletop.shapes import (
+    Mesh,
+    ball,
+    box,
+    cylinder,
+    merge,
+    open_box,
+    revolved,
+    ring,
+    turned,
+    vessel,
+)
 
 Rng = np.random.Generator
 

@@ -10,13 +10,13 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from jmceln_core.data import colours, vocabulary
-from jmceln_core.data.composition.backdrops import table
-from jmceln_core.data.composition.pasting import turned
 from jmceln_core.data.grounding import Instance, Picture
-from jmceln_core.synthesis.cutouts import Cutout, Split, read_cutouts
-from jmceln_core.synthesis.facts import Fact, Staged, Subject
-from jmceln_core.synthesis.recolour import colour_facts, dyed
+from jmceln_core.synthesis import colours, vocabulary
+from jmceln_core.synthesis.composition.backdrops import table
+from jmceln_core.synthesis.composition.cutouts import Cutout, Split, read_cutouts
+from jmceln_core.synthesis.composition.pasting import turned
+from jmceln_core.synthesis.composition.recolour import colour_facts, dyed
+from jmceln_core.synthesis.rules.facts import Fact, Staged, Subject
 
 SIDE = 448  # long side of a picture, in pixels
 SHAPES = ((336, 448), (448, 448), (448, 336))

@@ -14,16 +14,16 @@ import cv2
 import numpy as np
 
 from jmceln_core.config import COMPOSED, CompositionConfig, ConfigError
-from jmceln_core.data import expressions, vocabulary
-from jmceln_core.data.expressions import Scene
 from jmceln_core.data.grounding import DataError, Expression, GroundingData, Picture
-from jmceln_core.data.tabletop.catalogue import texture_paths
-from jmceln_core.synthesis import facts
-from jmceln_core.synthesis.cutouts import Split, cut_from, cuts_from
-from jmceln_core.synthesis.facts import Staged
-from jmceln_core.synthesis.names import nothing
-from jmceln_core.synthesis.people import People
-from jmceln_core.synthesis.tables import Tables
+from jmceln_core.synthesis import vocabulary
+from jmceln_core.synthesis.composition.cutouts import Split, cut_from, cuts_from
+from jmceln_core.synthesis.composition.people import People
+from jmceln_core.synthesis.composition.tables import Tables
+from jmceln_core.synthesis.rules import expressions, facts
+from jmceln_core.synthesis.rules.expressions import Scene
+from jmceln_core.synthesis.rules.facts import Staged
+from jmceln_core.synthesis.rules.names import nothing
+from jmceln_core.synthesis.tabletop.catalogue import texture_paths
 
 FIRST_ID = 80_000_000  # of composed pictures
 QUALITY = (60, 95)  # of the JPEG a picture is handed on as, worse and better as cameras' are

@@ -12,12 +12,10 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from jmceln_core.data import colours
-from jmceln_core.data.composition.backdrops import table
-from jmceln_core.data.composition.cutting import Cut, bounds, softened
-from jmceln_core.data.composition.words import noun_of
 from jmceln_core.data.grounding import DataError, Expression, Instance, Picture
-from jmceln_core.synthesis.clothes import (
+from jmceln_core.synthesis import colours
+from jmceln_core.synthesis.composition.backdrops import table
+from jmceln_core.synthesis.composition.clothes import (
     ALIKE,
     HEAD,
     LOWER,
@@ -30,9 +28,11 @@ from jmceln_core.synthesis.clothes import (
     person_of,
     read_people,
 )
-from jmceln_core.synthesis.facts import Fact, Staged, Subject
-from jmceln_core.synthesis.recolour import dyed
-from jmceln_core.synthesis.tables import STRIDE, photographed
+from jmceln_core.synthesis.composition.cutting import Cut, bounds, softened
+from jmceln_core.synthesis.composition.recolour import dyed
+from jmceln_core.synthesis.composition.tables import STRIDE, photographed
+from jmceln_core.synthesis.composition.words import noun_of
+from jmceln_core.synthesis.rules.facts import Fact, Staged, Subject
 
 HELD_OUT = 100  # persons, but never more than a fifth of all
 HIDDEN = 0.45  # the most of a person that others hide

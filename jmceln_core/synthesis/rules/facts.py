@@ -15,9 +15,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jmceln_core.data import expressions, vocabulary
-from jmceln_core.data.expressions import Scene
 from jmceln_core.data.grounding import Expression, Instance, Picture
+from jmceln_core.synthesis import vocabulary
+from jmceln_core.synthesis.rules import expressions
+from jmceln_core.synthesis.rules.expressions import Scene
 
 ANY = ("one", "thing")  # nouns for everything; "thing" only where there are things of several sorts
 _BARE, _PLAIN, _DENIED, _BOTH = 2.0, 4.0, 2.5, 1.0  # how often people say such a sentence

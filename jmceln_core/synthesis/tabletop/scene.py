@@ -13,9 +13,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from jmceln_core.data.tabletop import catalogue, making
-from jmceln_core.data.tabletop.catalogue import Item, Words
-from jmceln_core.data.tabletop.shapes import open_box, turned
+from jmceln_core.synthesis.tabletop import catalogue, making
+from jmceln_core.synthesis.tabletop.catalogue import Item, Words
+from jmceln_core.synthesis.tabletop.shapes import open_box, turned
 
 Rng = np.random.Generator
 Triple = tuple[float, float, float]

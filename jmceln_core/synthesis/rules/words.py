@@ -11,8 +11,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from jmceln_core.data import vocabulary
 from jmceln_core.data.left_out import unknown_words
+from jmceln_core.synthesis import vocabulary
 
 
 def _lines(text: str) -> tuple[str, ...]:
