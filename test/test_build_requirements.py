@@ -24,7 +24,7 @@ OPTIONAL_ROS = {
 }  # used where they import
 # Files whose packages not everybody has: the code that imports them says so where they are missing.
 OPTIONAL_FILES = ("render.txt", "speech.txt")
-BY_HAND = {"jiwer"}  # of speech/score.py, which only measures and says that it needs it; in dev.txt
+BY_HAND = {"jiwer"}  # of speech/bench/score.py, which only measures and says that it needs it; in dev.txt
 BROUGHT_BY = {"vtkmodules": "vtk"}  # for a module whose package `make` does not install
 BROUGHT_BY_PYTHON = {"pip", "wheel"}
 

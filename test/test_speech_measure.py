@@ -16,13 +16,13 @@ import pytest
 from scipy import stats
 
 from jmceln_core.config import ConfigError
-from jmceln_core.speech import measure, noise, score
 from jmceln_core.speech.audio import RATE
+from jmceln_core.speech.bench import measure, noise, score
+from jmceln_core.speech.bench.measure import ENDS, Sentence
+from jmceln_core.speech.bench.speaker import VOICES, Speaker, SpeakerError
 from jmceln_core.speech.engines import Transcription
 from jmceln_core.speech.listener import Listener
-from jmceln_core.speech.measure import ENDS, Sentence
 from jmceln_core.speech.missing import EngineMissing
-from jmceln_core.speech.speaker import VOICES, Speaker, SpeakerError
 
 pytest.importorskip("jiwer")
 needs_flite = pytest.mark.skipif(shutil.which("flite") is None, reason="flite is not installed: apt install flite")
