@@ -52,7 +52,7 @@ demo: export DEMO_IMAGE = $(value IMAGE)
 demo: export DEMO_COMMAND = $(value COMMAND)
 demo: export DEMO_SPEECH = $(value SPEECH)
 demo: env
-	@$(IN_ENV) exec python -m jmceln_ros.demo $${DEMO_IMAGE:+--image "$$DEMO_IMAGE"} \
+	@$(IN_ENV) exec python -m jmceln_ros.tools.demo $${DEMO_IMAGE:+--image "$$DEMO_IMAGE"} \
 		$${DEMO_COMMAND:+--command "$$DEMO_COMMAND"} \
 		$${DEMO_SPEECH:+--speech "$$(test "$$DEMO_SPEECH" = 1 || printf %s "$$DEMO_SPEECH")"}
 

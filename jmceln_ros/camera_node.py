@@ -11,11 +11,11 @@ import numpy as np
 from rclpy.node import Node
 from sensor_msgs.msg import Image
 
-from jmceln_ros import parameters, qos
-from jmceln_ros.images import fill_image
-from jmceln_ros.parameters import CameraSettings
-from jmceln_ros.running import NodeFailure, run
-from jmceln_ros.sources import SourceError, open_source
+from jmceln_ros.common import parameters, qos
+from jmceln_ros.common.images import fill_image
+from jmceln_ros.common.parameters import CameraSettings
+from jmceln_ros.common.running import NodeFailure, run
+from jmceln_ros.common.sources import SourceError, open_source
 
 _DEFAULT_RATE = 10.0  # Hz, for sources without a pace of their own
 

@@ -21,15 +21,17 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 from std_srvs.srv import SetBool
 
-from jmceln_ros import parameters, qos
-from jmceln_ros.answering import Answerer, refuse
-from jmceln_ros.deferred import create_deferred_service
-from jmceln_ros.diagnostics import Condition, Statistics, gpu_memory, to_status
-from jmceln_ros.frames import name_problem
-from jmceln_ros.inputs import Inputs
-from jmceln_ros.intake import Command, Intake, Unanswerable, blank
-from jmceln_ros.managed import ManagedNode
-from jmceln_ros.models import (
+from jmceln_ros.common import parameters, qos
+from jmceln_ros.common.deferred import create_deferred_service
+from jmceln_ros.common.managed import ManagedNode
+from jmceln_ros.common.parameters import ParameterProblem, SegmentSettings
+from jmceln_ros.common.running import run
+from jmceln_ros.msg import Target
+from jmceln_ros.segment.answering import Answerer, refuse
+from jmceln_ros.segment.frames import name_problem
+from jmceln_ros.segment.inputs import Inputs
+from jmceln_ros.segment.intake import Command, Intake, Unanswerable, blank
+from jmceln_ros.segment.models import (
     MODEL_PARAMETERS,
     Models,
     SegmenterFactory,
@@ -38,13 +40,11 @@ from jmceln_ros.models import (
     load_segmenter,
     same_model,
 )
-from jmceln_ros.msg import Target
-from jmceln_ros.parameters import ParameterProblem, SegmentSettings
-from jmceln_ros.publishing import Outputs
-from jmceln_ros.running import run
-from jmceln_ros.space import Space
+from jmceln_ros.segment.outputs import Outputs
+from jmceln_ros.segment.statistics import Condition, Statistics, gpu_memory, to_status
+from jmceln_ros.segment.targets import seconds_between
+from jmceln_ros.space.space import Space
 from jmceln_ros.srv import Segment, SetCommand
-from jmceln_ros.targets import seconds_between
 
 
 class SegmentNode(ManagedNode):

@@ -24,17 +24,17 @@ from jmceln_core.speech.audio import AudioError
 from jmceln_core.speech.engines import WORDS, Engine, load_engine
 from jmceln_core.speech.interpret import InterpreterConfig
 from jmceln_core.speech.listener import Listener
-from jmceln_ros import parameters, qos
-from jmceln_ros.audio import AudioIntake, RawFormat, Source
-from jmceln_ros.audio_topics import AudioTopics
-from jmceln_ros.hearing import Hearer, Report
-from jmceln_ros.managed import ManagedNode
-from jmceln_ros.microphone import Microphone
+from jmceln_ros.common import parameters, qos
+from jmceln_ros.common.managed import ManagedNode
+from jmceln_ros.common.parameters import AT_ACTIVATE, AT_CONFIGURE, ParameterProblem, SpeechSettings
+from jmceln_ros.common.running import run
 from jmceln_ros.msg import Transcript
-from jmceln_ros.parameters import AT_ACTIVATE, AT_CONFIGURE, ParameterProblem, SpeechSettings
-from jmceln_ros.recordings import Recordings
-from jmceln_ros.running import run
-from jmceln_ros.speech_diagnostics import DROPPED, UNUSABLE, Condition, HearingStatistics, to_status
+from jmceln_ros.speech.audio import AudioIntake, RawFormat, Source
+from jmceln_ros.speech.hearing import Hearer, Report
+from jmceln_ros.speech.microphone import Microphone
+from jmceln_ros.speech.recordings import Recordings
+from jmceln_ros.speech.statistics import DROPPED, UNUSABLE, Condition, HearingStatistics, to_status
+from jmceln_ros.speech.topics import AudioTopics
 
 #: Builds the engine from the parameters, and a listener around it.
 EngineFactory = Callable[[SpeechSettings], Engine]

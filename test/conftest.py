@@ -37,7 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
         if os.environ.get("JMCELN_REQUIRE_ROS"):
             raise pytest.UsageError(MISSING_ROS)
         return
-    from jmceln_ros.processes import isolate
+    from jmceln_ros.tools.processes import isolate
 
     # Two runs at the same time, or a robot beside it, must not hear each other. DDS has domains up to 101 for certain.
     isolate(1 + os.getpid() % 100)

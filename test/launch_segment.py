@@ -17,7 +17,7 @@ from launch_testing.actions import ReadyToTest
 from ros_harness import START_TIMEOUT, mask_of, probing
 from sensor_msgs.msg import Image
 
-from jmceln_ros import qos
+from jmceln_ros.common import qos
 from launch import LaunchDescription
 
 LAUNCH_FILE = Path(__file__).parents[1] / "launch" / "segment.launch.py"

@@ -21,8 +21,8 @@ from rclpy.node import Node
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
-from jmceln_ros import qos
-from jmceln_ros.images import fill_image
+from jmceln_ros.common import qos
+from jmceln_ros.common.images import fill_image
 from jmceln_ros.msg import Target
 from jmceln_ros.srv import Segment
 

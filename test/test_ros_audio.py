@@ -1,4 +1,4 @@
-"""jmceln_ros.audio and its neighbours: sound by its fields, the queue, the watch over the stream, the diagnostic."""
+"""jmceln_ros.speech: sound by its fields, the queue, the watch over the stream, the diagnostic."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from jmceln_core.speech.activity import ActivityConfig
 from jmceln_core.speech.audio import AudioError, clipped, read_wav, to_mono
 from jmceln_core.speech.engines import ENGINES
 from jmceln_core.speech.interpret import InterpreterConfig
-from jmceln_ros.audio import MAX_PIECES, AudioIntake, Chunk, RawFormat, Step, Supervisor, raw_format, to_chunk
-from jmceln_ros.diagnostics import Level
-from jmceln_ros.microphone import Microphone
-from jmceln_ros.parameters import SAMPLE_FORMATS, SpeechSettings, named
-from jmceln_ros.recordings import Recordings
-from jmceln_ros.speech_diagnostics import CLIPPED, DROPPED, UNUSABLE, Condition, HearingStatistics, judge
+from jmceln_ros.common.parameters import SAMPLE_FORMATS, SpeechSettings, named
+from jmceln_ros.segment.statistics import Level
+from jmceln_ros.speech.audio import MAX_PIECES, AudioIntake, Chunk, RawFormat, Step, Supervisor, raw_format, to_chunk
+from jmceln_ros.speech.microphone import Microphone
+from jmceln_ros.speech.recordings import Recordings
+from jmceln_ros.speech.statistics import CLIPPED, DROPPED, UNUSABLE, Condition, HearingStatistics, judge
 
 RAW = RawFormat(16_000, 1, "S16LE")
 EMPTY = {name: [] for name in ("float32_data", "int32_data", "int16_data", "int8_data", "uint8_data")}
@@ -162,7 +162,7 @@ class Kind:
 def test_the_installed_package_is_known_by_what_is_in_it(monkeypatch):
     pytest.importorskip("rclpy", reason="needs ROS 2")
     pytest.importorskip("jmceln_ros.msg", reason="needs the built messages")
-    from jmceln_ros.audio_topics import foreign_kinds
+    from jmceln_ros.speech.topics import foreign_kinds
 
     def installed(**kinds):
         package, messages = ModuleType("some_msgs"), ModuleType("some_msgs.msg")
@@ -621,7 +621,7 @@ def play(path, **more):
 
 
 def test_recordings_are_played_in_real_time_with_silence_after_each(tmp_path, monkeypatch):
-    monkeypatch.setattr("jmceln_ros.recordings.SILENCE", 0.5)
+    monkeypatch.setattr("jmceln_ros.speech.recordings.SILENCE", 0.5)
     write_wav(tmp_path / "b.wav", np.full((800, 2), 7), 8000)
     write_wav(tmp_path / "a.wav", np.full(1600, 5))
     (tmp_path / "broken.wav").write_text("no sound")
@@ -649,7 +649,7 @@ def test_recordings_are_played_in_real_time_with_silence_after_each(tmp_path, mo
 
 
 def test_whatever_is_wrong_with_one_file_the_others_are_played(tmp_path, monkeypatch):
-    monkeypatch.setattr("jmceln_ros.recordings.SILENCE", 0.1)
+    monkeypatch.setattr("jmceln_ros.speech.recordings.SILENCE", 0.1)
     for name in ("a.wav", "b.wav"):
         write_wav(tmp_path / name, np.full(160, 5))
 
@@ -658,7 +658,7 @@ def test_whatever_is_wrong_with_one_file_the_others_are_played(tmp_path, monkeyp
             raise MemoryError("as large as a house")
         return read_wav(path)
 
-    monkeypatch.setattr("jmceln_ros.recordings.read_wav", strange)
+    monkeypatch.setattr("jmceln_ros.speech.recordings.read_wav", strange)
     source, chunks, problems = play(tmp_path)
     deadline = time.monotonic() + 20
     while not source.ended and time.monotonic() < deadline:
@@ -672,7 +672,7 @@ def test_stopping_reads_no_more_files(tmp_path, monkeypatch):
     read = []
     for number in range(50):
         write_wav(tmp_path / f"{number:02}.wav", np.full(1600, 5))
-    monkeypatch.setattr("jmceln_ros.recordings.read_wav", lambda path: read.append(path) or read_wav(path))
+    monkeypatch.setattr("jmceln_ros.speech.recordings.read_wav", lambda path: read.append(path) or read_wav(path))
     source, chunks, _ = play(tmp_path)
     while not chunks:
         time.sleep(0.01)
@@ -681,7 +681,7 @@ def test_stopping_reads_no_more_files(tmp_path, monkeypatch):
 
 
 def test_a_recording_in_a_loop_goes_on_until_it_is_stopped(tmp_path, monkeypatch):
-    monkeypatch.setattr("jmceln_ros.recordings.SILENCE", 0.2)
+    monkeypatch.setattr("jmceln_ros.speech.recordings.SILENCE", 0.2)
     write_wav(tmp_path / "a.wav", np.full(160, 5))
     source, chunks, _ = play(tmp_path / "a.wav", loop=True)
     deadline = time.monotonic() + 20
@@ -742,8 +742,8 @@ class Device:
 def test_a_microphone_is_tried_again_until_it_is_there_and_after_it_has_gone(monkeypatch):
     device = Device()
     monkeypatch.setitem(sys.modules, "sounddevice", device)
-    monkeypatch.setattr("jmceln_ros.microphone.RETRY", 0.05)
-    monkeypatch.setattr("jmceln_ros.microphone.SILENT", 0.05)
+    monkeypatch.setattr("jmceln_ros.speech.microphone.RETRY", 0.05)
+    monkeypatch.setattr("jmceln_ros.speech.microphone.SILENT", 0.05)
     chunks, problems = [], []
     microphone = Microphone("ear", chunks.append, now=time.monotonic, report=problems.append)
     microphone.start()
@@ -782,7 +782,7 @@ def test_a_missing_sounddevice_is_named_with_the_way_to_get_it(monkeypatch):
 
 
 def test_a_timeline_knows_when_sound_was_taken():
-    from jmceln_ros.hearing import Timeline
+    from jmceln_ros.speech.hearing import Timeline
 
     line = Timeline()
     assert math.isnan(line.at(1.0))
@@ -824,7 +824,7 @@ class Ears:
         pytest.importorskip("jmceln_ros.msg", reason="needs the built messages")
         from ros_beep_node import BeepEngine, make_listener
 
-        from jmceln_ros.hearing import Hearer
+        from jmceln_ros.speech.hearing import Hearer
 
         def listener(**parameters):
             return make_listener(BeepEngine(engine), SpeechSettings(**parameters))
@@ -882,7 +882,7 @@ def test_one_long_chunk_is_left_where_it_stops():
 @pytest.mark.parametrize(("after", "accepted"), [(0.0, True), (2.0, False)])
 def test_the_wake_phrase_does_not_outlast_a_pause_without_sound(monkeypatch, after, accepted):
     """The sound has no stamps, and none comes: the stream's own time stands still."""
-    monkeypatch.setattr("jmceln_ros.hearing.PATIENCE", 0.1)
+    monkeypatch.setattr("jmceln_ros.speech.hearing.PATIENCE", 0.1)
     with Ears(wake_phrase="robot", wake_window=1.5) as ears:
         ears.beep(1600, after=0.0)  # "Robot."
         ears.said.wait()
@@ -977,7 +977,7 @@ def test_no_stream_of_chunks_ends_the_worker(stream, seed):
     pytest.importorskip("jmceln_ros.msg", reason="needs the built messages")
     from ros_beep_node import BeepEngine, make_listener
 
-    from jmceln_ros.hearing import Hearer
+    from jmceln_ros.speech.hearing import Hearer
 
     intake, reports, random = AudioIntake(), [], np.random.default_rng(seed)
     hearer = Hearer(intake, make_listener(BeepEngine(""), SpeechSettings()), HearingStatistics(), reports.append, LOG)

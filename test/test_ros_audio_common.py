@@ -16,7 +16,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from ros_harness import START_TIMEOUT
 from test_ros_speech_node import BEEP_NODE, talking
 
-from jmceln_ros.processes import NodeProcess
+from jmceln_ros.tools.processes import NodeProcess
 
 pytestmark = [pytest.mark.ros, pytest.mark.slow]
 

@@ -16,9 +16,9 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2: run `make test`")
 pytest.importorskip("jmceln_ros.msg", reason="needs the built messages: run `make test`")
 
-from jmceln_ros import benchmark
-from jmceln_ros.benchmark import BenchmarkError, Recording, Row, evaluate, markdown, slope
-from jmceln_ros.parameters import SegmentSettings
+from jmceln_ros.common.parameters import SegmentSettings
+from jmceln_ros.tools import benchmark
+from jmceln_ros.tools.benchmark import BenchmarkError, Recording, Row, evaluate, markdown, slope
 
 pytestmark = pytest.mark.ros
 
@@ -117,7 +117,7 @@ def test_the_shared_memory_of_the_profile_holds_several_large_pictures():
 
 def test_one_command_measures_and_prints_a_table():
     """Two seconds of a slow model; whether the targets are met is a matter of a quiet machine."""
-    command = [sys.executable, "-m", "jmceln_ros.benchmark", "--seconds", "2.5", "--rows", "vga-slow-model"]
+    command = [sys.executable, "-m", "jmceln_ros.tools.benchmark", "--seconds", "2.5", "--rows", "vga-slow-model"]
     run = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert run.returncode in (0, 1), run.stderr
     assert "XMLPARSER" not in run.stderr

@@ -14,7 +14,7 @@ pytest.importorskip("jmceln_ros.msg", reason="needs the built messages: run `mak
 
 from ros_harness import START_TIMEOUT, probing
 
-from jmceln_ros.processes import NodeProcess, executable
+from jmceln_ros.tools.processes import NodeProcess, executable
 
 pytestmark = pytest.mark.ros
 

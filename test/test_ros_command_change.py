@@ -12,8 +12,8 @@ pytest.importorskip("jmceln_ros.msg", reason="needs the built messages: run `mak
 from ros_harness import COLOUR_NODE, START_TIMEOUT, patches, probing
 from std_msgs.msg import String
 
-from jmceln_ros.processes import NodeProcess, executable
 from jmceln_ros.srv import SetCommand
+from jmceln_ros.tools.processes import NodeProcess, executable
 
 pytestmark = pytest.mark.ros
 

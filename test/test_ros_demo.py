@@ -1,4 +1,4 @@
-"""python -m jmceln_ros.demo: answers printed and drawn, failures told, no process left behind."""
+"""python -m jmceln_ros.tools.demo: answers printed and drawn, failures told, no process left behind."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ pytest.importorskip("jmceln_ros.msg", reason="needs the built messages: run `mak
 from ros_harness import START_TIMEOUT, tiny_checkpoint
 
 from jmceln_core.synthesis import table_scene as scene
-from jmceln_ros import spoken_demo
 from jmceln_ros.msg import Transcript
+from jmceln_ros.tools import spoken_demo
 
 pytestmark = pytest.mark.ros
 
 
 def demo(*arguments, **options):
     return subprocess.Popen(
-        [sys.executable, "-m", "jmceln_ros.demo", *map(str, arguments)],
+        [sys.executable, "-m", "jmceln_ros.tools.demo", *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -1,4 +1,4 @@
-"""jmceln_ros.depth: units and bytes one by one, cameras by their equations, points on surfaces that were ray-cast."""
+"""jmceln_ros.space.depth: units and bytes one by one, cameras by their equations, points on ray-cast surfaces."""
 
 from __future__ import annotations
 
@@ -12,8 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jmceln_ros.depth import CalibrationError, Intrinsics, is_rectified, locate, metres, point_of, samples, to_metres
-from jmceln_ros.images import ImageError
+from jmceln_ros.common.images import ImageError
+from jmceln_ros.space.depth import (
+    CalibrationError,
+    Intrinsics,
+    is_rectified,
+    locate,
+    metres,
+    point_of,
+    samples,
+    to_metres,
+)
 
 CAMERA = Intrinsics(fx=110.0, fy=120.0, cx=62.0, cy=44.5, width=128, height=96)
 SIZE = (96, 128)
@@ -438,8 +447,8 @@ def test_frame_and_calibration_are_those_of_the_image():
     from sensor_msgs.msg import CameraInfo, Image
 
     from jmceln_core.segmenter import Segmentation, Status, with_mask
-    from jmceln_ros.parameters import SegmentSettings
-    from jmceln_ros.space import Space
+    from jmceln_ros.common.parameters import SegmentSettings
+    from jmceln_ros.space.space import Space
 
     depth = Image(height=96, width=128, encoding="16UC1", step=256)
     depth.data = array("B", np.full(SIZE, 2000, "<u2").tobytes())

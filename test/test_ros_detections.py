@@ -1,4 +1,4 @@
-"""jmceln_ros.detections: a Target as a Detection2DArray, where vision_msgs is installed."""
+"""jmceln_ros.segment.detections: a Target as a Detection2DArray, where vision_msgs is installed."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ pytest.importorskip("jmceln_ros.msg", reason="needs the built messages: run `mak
 
 from std_msgs.msg import Header
 
-from jmceln_ros import detections
 from jmceln_ros.msg import Target
+from jmceln_ros.segment import detections
 
 pytestmark = pytest.mark.ros
 

@@ -1,4 +1,4 @@
-"""jmceln_ros.diagnostics: counting with a clock of the test's own, and what is said about it."""
+"""jmceln_ros.segment.statistics: counting with a clock of the test's own, and what is said about it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jmceln_ros.diagnostics import Condition, Level, Percentiles, Statistics, judge, to_status
+from jmceln_ros.segment.statistics import Condition, Level, Percentiles, Statistics, judge, to_status
 
 ACTIVE = Condition(model="bundled", command="the red mug", command_age=60.0)
 
@@ -268,6 +268,8 @@ def test_levels_are_those_of_the_message():
 
 
 def test_asking_for_gpu_memory_does_not_load_torch():
-    asks = "import sys; from jmceln_ros.diagnostics import gpu_memory; print(gpu_memory(), 'torch' in sys.modules)"
+    asks = (
+        "import sys; from jmceln_ros.segment.statistics import gpu_memory; print(gpu_memory(), 'torch' in sys.modules)"
+    )
     answer = subprocess.run([sys.executable, "-c", asks], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "no GPU in use False"

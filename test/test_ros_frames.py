@@ -1,4 +1,4 @@
-"""jmceln_ros.frames: the target as a frame of tf."""
+"""jmceln_ros.segment.frames: the target as a frame of tf."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ pytest.importorskip("jmceln_ros.msg", reason="needs the built messages: run `mak
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 
-from jmceln_ros import frames
 from jmceln_ros.msg import Target
+from jmceln_ros.segment import frames
 
 pytestmark = pytest.mark.ros
 

@@ -25,12 +25,12 @@ from ros_harness import COLOUR_NODE, START_TIMEOUT, patches, probing
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header, String
 
-from jmceln_ros import qos
-from jmceln_ros.benchmark import own_memory
-from jmceln_ros.images import DEPTH_ENCODINGS, ENCODINGS
-from jmceln_ros.parameters import SegmentSettings, named
-from jmceln_ros.processes import NodeProcess
+from jmceln_ros.common import qos
+from jmceln_ros.common.images import DEPTH_ENCODINGS, ENCODINGS
+from jmceln_ros.common.parameters import SegmentSettings, named
 from jmceln_ros.srv import Segment
+from jmceln_ros.tools.benchmark import own_memory
+from jmceln_ros.tools.processes import NodeProcess
 
 pytestmark = pytest.mark.ros
 

@@ -1,4 +1,4 @@
-"""jmceln_ros.images: every encoding against a reference that walks the bytes one by one."""
+"""jmceln_ros.common.images: every encoding against a reference that walks the bytes one by one."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jmceln_ros import images
-from jmceln_ros.images import LAYOUTS, ImageError, compressed_to_rgb, fill_image, to_rgb
+from jmceln_ros.common import images
+from jmceln_ros.common.images import LAYOUTS, ImageError, compressed_to_rgb, fill_image, to_rgb
 
 # Where red, green and blue lie among a pixel's samples, bytes per sample, samples per pixel: REP-118 and
 # sensor_msgs/image_encodings, written down a second time.

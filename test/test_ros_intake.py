@@ -1,4 +1,4 @@
-"""jmceln_ros.intake: the newest frame wins, and a frame and its command never come from different moments."""
+"""jmceln_ros.segment.intake: the newest frame wins, and a frame and its command never come from different moments."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from jmceln_ros.intake import MAX_QUESTIONS, Intake, Unanswerable
+from jmceln_ros.segment.intake import MAX_QUESTIONS, Intake, Unanswerable
 
 
 @pytest.fixture

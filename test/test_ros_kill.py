@@ -10,7 +10,7 @@ pytest.importorskip("jmceln_ros.msg", reason="needs the built messages: run `mak
 
 from ros_harness import COLOUR_NODE, START_TIMEOUT, mask_of, patches, probing
 
-from jmceln_ros.processes import NodeProcess, executable
+from jmceln_ros.tools.processes import NodeProcess, executable
 
 pytestmark = pytest.mark.ros
 

@@ -19,10 +19,10 @@ from ros_harness import COLOUR_NODE, START_TIMEOUT, patches, probing
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage
 
-from jmceln_ros import qos
+from jmceln_ros.common import qos
 from jmceln_ros.msg import Target
-from jmceln_ros.processes import NodeProcess
 from jmceln_ros.srv import Segment, SetCommand
+from jmceln_ros.tools.processes import NodeProcess
 
 pytestmark = pytest.mark.ros
 

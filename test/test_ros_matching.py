@@ -1,4 +1,4 @@
-"""jmceln_ros.matching: of the last messages of a topic, the one that belongs to an image."""
+"""jmceln_ros.space.matching: of the last messages of a topic, the one that belongs to an image."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jmceln_ros.matching import Recent
+from jmceln_ros.space.matching import Recent
 
 MS = 10**6
 

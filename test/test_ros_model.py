@@ -16,7 +16,7 @@ from ros_harness import START_TIMEOUT, mask_of, probing, tiny_checkpoint
 from jmceln_core import checkpoint
 from jmceln_core.synthesis import table_scene as scene
 from jmceln_ros.msg import Target
-from jmceln_ros.processes import NodeProcess, executable
+from jmceln_ros.tools.processes import NodeProcess, executable
 
 pytestmark = pytest.mark.ros
 

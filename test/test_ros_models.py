@@ -1,4 +1,4 @@
-"""jmceln_ros.models: one model answers while the next is loaded; what cannot run on this machine is said beforehand."""
+"""jmceln_ros.segment.models: one model answers while the next is loaded; what cannot run here is said."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from ros_harness import patches, tiny_checkpoint
 from sensor_msgs.msg import Image
 
 from jmceln_core import Segmenter
-from jmceln_ros.answering import Gaze
-from jmceln_ros.images import fill_image
-from jmceln_ros.intake import Command
-from jmceln_ros.models import Models, check_segmenter, out_of_memory, same_model, set_thresholds
-from jmceln_ros.parameters import SegmentSettings
-from jmceln_ros.steadying import Steadying
+from jmceln_ros.common.images import fill_image
+from jmceln_ros.common.parameters import SegmentSettings
+from jmceln_ros.segment.answering import Gaze
+from jmceln_ros.segment.intake import Command
+from jmceln_ros.segment.models import Models, check_segmenter, out_of_memory, same_model, set_thresholds
+from jmceln_ros.segment.steadying import Steadying
 
 
 class Loading:

@@ -10,7 +10,7 @@ pytest.importorskip("jmceln_ros.msg", reason="needs the built messages: run `mak
 
 from ros_harness import COLOUR_NODE, START_TIMEOUT, patches, probing
 
-from jmceln_ros.processes import NodeProcess
+from jmceln_ros.tools.processes import NodeProcess
 
 pytestmark = pytest.mark.ros
 

@@ -1,4 +1,4 @@
-"""jmceln_ros.parameters: one table for code, file and documentation."""
+"""jmceln_ros.common.parameters: one table for code, file and documentation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from jmceln_ros.parameters import (
+from jmceln_ros.common.parameters import (
     PROFILE_NAMES,
     CameraSettings,
     SegmentSettings,
@@ -49,7 +49,7 @@ def test_the_parameter_file_has_every_parameter_at_its_default(node):
 @pytest.mark.parametrize("node", KINDS)
 def test_the_documentation_has_the_table_made_from_the_code(node):
     assert table(KINDS[node]) in (ROOT / "docs" / "ros.md").read_text(), (
-        "put the output of `python -m jmceln_ros.parameters` into docs/ros.md"
+        "put the output of `python -m jmceln_ros.common.parameters` into docs/ros.md"
     )
 
 
@@ -102,7 +102,7 @@ def test_values_by_parameter_name_go_into_the_fields():
 
 
 def test_every_profile_is_there_and_rmw_s_names_mean_what_rmw_means():
-    qos = pytest.importorskip("jmceln_ros.qos", reason="needs ROS 2")
+    qos = pytest.importorskip("jmceln_ros.common.qos", reason="needs ROS 2")
     from rclpy.qos import qos_profile_sensor_data
 
     assert tuple(qos.PROFILES) == PROFILE_NAMES

@@ -18,9 +18,9 @@ from ros_harness import COLOUR_NODE, START_TIMEOUT, mask_of, patches, probing
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
-from jmceln_ros.images import BAYER, ENCODINGS, LAYOUTS, YUV420, YUV422
+from jmceln_ros.common.images import BAYER, ENCODINGS, LAYOUTS, YUV420, YUV422
 from jmceln_ros.msg import Target
-from jmceln_ros.processes import NodeProcess, executable
+from jmceln_ros.tools.processes import NodeProcess, executable
 
 pytestmark = pytest.mark.ros
 

@@ -20,10 +20,11 @@ from ros_harness import COLOUR_NODE, START_TIMEOUT, mask_of, patches, probing
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_srvs.srv import SetBool
 
-from jmceln_ros import detections, frames, qos
+from jmceln_ros.common import qos
 from jmceln_ros.msg import Target
-from jmceln_ros.processes import NodeProcess
+from jmceln_ros.segment import detections, frames
 from jmceln_ros.srv import Segment, SetCommand
+from jmceln_ros.tools.processes import NodeProcess
 
 pytestmark = pytest.mark.ros
 

@@ -1,4 +1,4 @@
-"""jmceln_ros.sources: what a camera topic can show, and what it says when it cannot."""
+"""jmceln_ros.common.sources: what a camera topic can show, and what it says when it cannot."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from jmceln_ros.sources import SourceError, open_source
+from jmceln_ros.common.sources import SourceError, open_source
 
 
 def flat(value, height=24, width=32):

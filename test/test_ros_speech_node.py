@@ -22,9 +22,9 @@ from ros_harness import START_TIMEOUT, TIMEOUT, Probe
 from std_msgs.msg import String
 
 from jmceln_core.speech.audio import load
-from jmceln_ros import qos
+from jmceln_ros.common import qos
 from jmceln_ros.msg import Audio, Transcript
-from jmceln_ros.processes import NodeProcess, executable
+from jmceln_ros.tools.processes import NodeProcess, executable
 
 pytestmark = pytest.mark.ros
 

@@ -13,7 +13,7 @@ from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from ros_harness import COLOUR_NODE, START_TIMEOUT, patches, probing
 
-from jmceln_ros.processes import NodeProcess
+from jmceln_ros.tools.processes import NodeProcess
 
 pytestmark = pytest.mark.ros
 

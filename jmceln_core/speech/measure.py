@@ -1,4 +1,4 @@
-"""`python -m jmceln_core.speech.measure`: the earlier name of `jmceln_core.speech.bench.measure`, which keeps working."""
+"""`python -m jmceln_core.speech.measure`: the earlier name of `jmceln_core.speech.bench.measure`; it keeps working."""
 
 import sys
 

@@ -1,7 +1,7 @@
 """Node parameters as dataclasses: one commented field a line, declared on a node with description, range and choices.
 
 The dataclasses are the single place where names, defaults, ranges and descriptions stand: the nodes declare from them,
-every change is checked against them, and `python -m jmceln_ros.parameters` prints docs/ros.md's tables from them.
+every change is checked against them, and `python -m jmceln_ros.common.parameters` prints docs/ros.md's tables.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 Settings = TypeVar("Settings")
 
 
-#: Names of quality of service profiles; jmceln_ros.qos, which needs ROS, says what they are.
+#: Names of quality of service profiles; jmceln_ros.common.qos, which needs ROS, says what they are.
 PROFILE_NAMES = ("sensor_data", "latest", "stream", "reliable", "default", "latched", "system_default")
 
-#: How samples may lie in the bytes of an AudioData, in GStreamer's names; jmceln_ros.audio reads them.
+#: How samples may lie in the bytes of an AudioData, in GStreamer's names; jmceln_ros.speech.audio reads them.
 SAMPLE_FORMATS = ("S8", "U8", "S16LE", "S16BE", "S32LE", "S32BE", "F32LE", "F32BE")
 
 
@@ -77,7 +77,7 @@ def threshold(description: str) -> Any:
 
 
 def profile(default: str, description: str, *, name: str) -> Any:
-    """A parameter that names a quality of service (jmceln_ros.qos.PROFILES)."""
+    """A parameter that names a quality of service (jmceln_ros.common.qos.PROFILES)."""
     return parameter(default, description, choices=PROFILE_NAMES, changes=AT_START, name=name)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy, qos_profile_system_default
 from rclpy.qos_overriding_options import InvalidQosOverridesError, QoSOverridingOptions
 
-from jmceln_ros.parameters import ParameterProblem
+from jmceln_ros.common.parameters import ParameterProblem
 
 if TYPE_CHECKING:
     from rclpy.node import Node

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
-from jmceln_ros.images import ImageError, ImageMessage, check_size, plane
+from jmceln_ros.common.images import ImageError, ImageMessage, check_size, plane
 
 #: REP-118: the encoding names the unit, here by numpy's type. mono16 is what 16UC1 becomes on its way through some
 #: drivers and cv_bridge; depth_image_proc takes it for 16UC1 too.

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from jmceln_core.speech.audio import RATES, AudioError
-from jmceln_ros.parameters import SAMPLE_FORMATS
+from jmceln_ros.common.parameters import SAMPLE_FORMATS
 
 #: Seconds of sound that may wait for the worker, and pieces of it (they may be as short as one sample).
 MAX_WAITING, MAX_PIECES = 30.0, 10_000

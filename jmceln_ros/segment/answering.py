@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sensor_msgs.msg import CompressedImage, Image
 
-from jmceln_ros.images import ImageError, compressed_to_rgb, to_rgb
-from jmceln_ros.intake import Intake, Job
-from jmceln_ros.models import Models, free_memory, out_of_memory, set_thresholds
+from jmceln_ros.common.images import ImageError, compressed_to_rgb, to_rgb
+from jmceln_ros.common.parameters import SegmentSettings
 from jmceln_ros.msg import Target
-from jmceln_ros.parameters import SegmentSettings
-from jmceln_ros.publishing import Outputs
-from jmceln_ros.space import Space
-from jmceln_ros.steadying import Steadying
-from jmceln_ros.targets import seconds_between, set_point, to_target
+from jmceln_ros.segment.intake import Intake, Job
+from jmceln_ros.segment.models import Models, free_memory, out_of_memory, set_thresholds
+from jmceln_ros.segment.outputs import Outputs
+from jmceln_ros.segment.steadying import Steadying
+from jmceln_ros.segment.targets import seconds_between, set_point, to_target
+from jmceln_ros.space.space import Space
 
 if TYPE_CHECKING:
     from rclpy.node import Node
 
     from jmceln_core import Segmentation, Segmenter
-    from jmceln_ros.diagnostics import Statistics
+    from jmceln_ros.segment.statistics import Statistics
 
 #: A fault that comes with every frame is logged this often, seconds.
 _REPEAT = 5.0

@@ -12,7 +12,7 @@ import rclpy
 from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException
 
-from jmceln_ros.parameters import ParameterProblem
+from jmceln_ros.common.parameters import ParameterProblem
 
 if TYPE_CHECKING:
     from rclpy.node import Node

@@ -16,8 +16,8 @@ import numpy as np
 
 from jmceln_core.speech.activity import FRAME
 from jmceln_core.speech.audio import RATE, AudioError, Resampler, clipped, to_mono
-from jmceln_ros.audio import AudioIntake, Chunk, Supervisor
-from jmceln_ros.speech_diagnostics import CLIPPED, UNUSABLE, HearingStatistics
+from jmceln_ros.speech.audio import AudioIntake, Chunk, Supervisor
+from jmceln_ros.speech.statistics import CLIPPED, UNUSABLE, HearingStatistics
 
 if TYPE_CHECKING:
     from jmceln_core.speech.activity import Utterance

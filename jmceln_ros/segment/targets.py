@@ -9,9 +9,9 @@ import numpy as np
 from builtin_interfaces.msg import Time
 from std_msgs.msg import Header
 
-from jmceln_ros.images import fill_image
-from jmceln_ros.intake import Command
+from jmceln_ros.common.images import fill_image
 from jmceln_ros.msg import Target
+from jmceln_ros.segment.intake import Command
 
 if TYPE_CHECKING:
     from jmceln_core import Segmentation

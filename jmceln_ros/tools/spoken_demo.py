@@ -14,10 +14,10 @@ from std_msgs.msg import String
 
 from jmceln_core.config import resource
 from jmceln_core.speech.audio import RATE, AudioError, load
-from jmceln_ros import qos
-from jmceln_ros.demo import Client, DemoError, Show, connected, explained, line, save_overlay
+from jmceln_ros.common import qos
 from jmceln_ros.msg import Audio, Transcript
-from jmceln_ros.processes import NodeProcess, executable
+from jmceln_ros.tools.demo import Client, DemoError, Show, connected, explained, line, save_overlay
+from jmceln_ros.tools.processes import NodeProcess, executable
 
 _CHUNK = RATE // 50  # samples: 20 ms
 _RATE = 10.0  # Hz of the camera

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jmceln_ros.intake import Command
-from jmceln_ros.parameters import SegmentSettings
+from jmceln_ros.common.parameters import SegmentSettings
+from jmceln_ros.segment.intake import Command
 
 if TYPE_CHECKING:
     from std_msgs.msg import Header

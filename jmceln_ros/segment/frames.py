@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from geometry_msgs.msg import TransformStamped
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 
-from jmceln_ros import qos
+from jmceln_ros.common import qos
 
 if TYPE_CHECKING:
     from rclpy.node import Node

@@ -11,11 +11,12 @@ from geometry_msgs.msg import PointStamped
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CompressedImage, Image
 
-from jmceln_ros import detections, frames, qos
-from jmceln_ros.frames import TargetFrame
-from jmceln_ros.images import fill_image
+from jmceln_ros.common import qos
+from jmceln_ros.common.images import fill_image
+from jmceln_ros.common.parameters import ParameterProblem
 from jmceln_ros.msg import Target
-from jmceln_ros.parameters import ParameterProblem
+from jmceln_ros.segment import detections, frames
+from jmceln_ros.segment.frames import TargetFrame
 
 if TYPE_CHECKING:
     from rclpy.lifecycle import LifecycleNode

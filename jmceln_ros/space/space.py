@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from sensor_msgs.msg import CameraInfo, Image
 
-from jmceln_ros.depth import is_rectified, point_of
-from jmceln_ros.matching import Recent
-from jmceln_ros.parameters import SegmentSettings
+from jmceln_ros.common.parameters import SegmentSettings
+from jmceln_ros.space.depth import is_rectified, point_of
+from jmceln_ros.space.matching import Recent
 
 if TYPE_CHECKING:
     from std_msgs.msg import Header

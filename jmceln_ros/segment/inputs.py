@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from jmceln_ros import qos
-from jmceln_ros.parameters import SegmentSettings
-from jmceln_ros.space import Space
+from jmceln_ros.common import qos
+from jmceln_ros.common.parameters import SegmentSettings
+from jmceln_ros.space.space import Space
 
 if TYPE_CHECKING:
     from rclpy.node import Node

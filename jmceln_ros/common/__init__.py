@@ -1,0 +1,1 @@
+"""What all nodes share: life cycle, parameters, QoS, diagnostics, images."""

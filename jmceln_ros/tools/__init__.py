@@ -1,0 +1,1 @@
+"""Programs beside the nodes: the demo, spoken or not, and the benchmark."""
