@@ -11,7 +11,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from support import ROOT
 
 # A busy machine is slow, not wrong.
 hypothesis.settings.register_profile("jmceln", deadline=None)

@@ -1,0 +1,194 @@
+"""The command `python -m jmceln_core.predict`: one picture, one sentence, one answer."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from jmceln_core import checkpoint, predict
+from jmceln_core.config import DecisionConfig, ImageEncoderConfig, ModelConfig, TextEncoderConfig
+from jmceln_core.model import build_model
+from jmceln_core.segmenter import Segmentation, Segmenter, Status
+from support import ROOT
+
+KEYS = ["status", "score", "centroid", "anchor", "box", "area", "seconds", "candidates"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A checkpoint with random weights that answers with some mask."""
+    config = ModelConfig(
+        name="little",
+        image_size=64,
+        image_encoder=ImageEncoderConfig(name="tiny", channels=16),
+        text_encoder=TextEncoderConfig(name="tiny", tokens=8),
+        channels=16,
+        stages=1,
+        queries=4,
+        heads=4,
+        window=4,
+        dilations=(1, 2),
+        head_channels=(8, 8, 8),
+        decision=DecisionConfig(mask=0.0, confident=0.0),
+    )
+    torch.manual_seed(0)
+    return checkpoint.save(
+        tmp_path_factory.mktemp("model") / "little.safetensors", build_model(config).state_dict(), config
+    )
+
+
+@pytest.fixture
+def picture(tmp_path):
+    path = tmp_path / "picture.png"
+    cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8))
+    return path
+
+
+def run(capsys, *arguments):
+    """Exit status, standard output, standard error."""
+    status = predict.main([str(a) for a in arguments])
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def test_json_is_one_object_and_nothing_else(capsys, picture, model):
+    status, out, err = run(capsys, picture, "the red mug", "--json", "--model", model, "--device", "cpu")
+    assert (status, err) == (0, "")
+    answer = json.loads(out)
+    assert list(answer) == KEYS
+    assert out.count("\n") == 1
+    assert answer["status"] in [s.value for s in Status]
+    assert answer["area"] == 2000  # threshold 0: every pixel
+    assert answer["box"] == [0, 0, 50, 40]
+    assert answer["centroid"] == [24.5, 19.5]
+    assert answer["seconds"] > 0
+
+
+def test_a_process_of_its_own_prints_only_json(picture, model):
+    command = [sys.executable, "-m", "jmceln_core.predict", picture, "mug", "--json", "--model", model]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=os.environ)
+    assert done.returncode == 0, done.stderr
+    assert list(json.loads(done.stdout)) == KEYS
+
+
+def test_a_chatty_library_does_not_spoil_the_json(capsys, picture, model, monkeypatch):
+    load = Segmenter.load
+
+    def chatty(*arguments, **options):
+        print("downloading ...")
+        return load(*arguments, **options)
+
+    monkeypatch.setattr(Segmenter, "load", chatty)
+    status, out, err = run(capsys, picture, "mug", "--json", "--model", model)
+    assert status == 0
+    assert list(json.loads(out)) == KEYS
+    assert "downloading" in err
+
+
+def test_text_for_people(capsys, picture, model):
+    status, out, _ = run(capsys, picture, "mug", "--model", model)
+    assert status == 0
+    for part in ("score 0.", "centroid (24.5, 19.5)", "anchor (", "box 50x40 at (0, 0)", "2000 pixels", " s\n"):
+        assert part in out
+
+
+def test_overlay(capsys, picture, model, tmp_path):
+    status, _, _ = run(capsys, picture, "mug", "--model", model, "--out", tmp_path / "overlay.png")
+    assert status == 0
+    drawn, original = cv2.imread(str(tmp_path / "overlay.png")), cv2.imread(str(picture))
+    assert drawn.shape == original.shape
+    assert (drawn != original).mean() > 0.5  # the whole picture is tinted
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image": "missing.png"}, "missing.png: no such file"),
+        ({"image": "text.png"}, "text.png: not a picture that can be read"),
+        ({"image": "."}, ": no such file"),
+        ({"text": " "}, "the sentence ' ' is empty"),
+        ({"model": "bundeld"}, "no bundled checkpoint 'bundeld'"),
+        ({"model": "missing.safetensors"}, "missing.safetensors: no such file"),
+        ({"model": "text.png"}, "text.png: truncated, or not a safetensors file"),
+        ({"device": "gpu"}, "device='gpu': no such device"),
+        ({"precision": "fp16"}, "precision='fp16' needs a CUDA device"),
+        ({"out": "overlay.xyz"}, "overlay.xyz: pictures cannot be written with that suffix; use .png or .jpg"),
+        ({"out": "missing/overlay.png"}, "the folder missing does not exist"),
+    ],
+)
+def test_bad_input_is_one_line_on_stderr_and_status_2(capsys, picture, model, tmp_path, monkeypatch, change, message):
+    monkeypatch.chdir(tmp_path)
+    Path("text.png").write_text("not a picture")
+    given = {
+        "image": picture,
+        "text": "mug",
+        "model": model,
+        "device": "cpu",
+        "precision": "fp32",
+        "out": "o.png",
+    } | change
+    image, text = given.pop("image"), given.pop("text")
+    options = [part for name, value in given.items() for part in (f"--{name}", value)]
+    status, out, err = run(capsys, image, text, "--json", *options)
+    assert status == 2
+    assert out == ""
+    assert err.startswith("predict: ")
+    assert message in err
+    assert err.count("\n") == 1
+    assert not Path("o.png").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["picture.png"], ["a.png", "mug", "--nonsense"], ["a.png", "mug", "--precision", "int4"]]
+)
+def test_bad_command_lines(capsys, arguments):
+    with pytest.raises(SystemExit) as caught:
+        predict.main(arguments)
+    assert caught.value.code == 2
+
+
+def test_pictures_are_read_as_rgb_and_upright(tmp_path):
+    bgr = np.zeros((8, 16, 3), np.uint8)
+    bgr[:, :8, 2] = 255  # red on the left
+    cv2.imwrite(str(tmp_path / "a.png"), bgr)
+    rgb = predict.read_picture(tmp_path / "a.png")
+    assert rgb.dtype == np.uint8
+    assert rgb[0, 0].tolist() == [255, 0, 0]
+    assert rgb[0, 15].tolist() == [0, 0, 0]
+    # The same as a JPEG whose EXIF says: to be turned by 90 degrees (orientation 6).
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
+    _, jpeg = cv2.imencode(".jpg", bgr)
+    data = jpeg.tobytes()
+    (tmp_path / "b.jpg").write_bytes(data[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + data[2:])
+    turned = predict.read_picture(tmp_path / "b.jpg")
+    assert turned.shape == (16, 8, 3)
+    assert turned[0, 4, 0] > 200  # the left side is now on top
+    assert turned[15, 4, 0] < 50
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        np.full((5, 6), 7, np.uint8),  # grey
+        np.full((5, 6, 4), 7, np.uint8),  # with an alpha channel
+        np.full((5, 6, 3), 7 * 256, np.uint16),  # 16 bits
+    ],
+)
+def test_other_kinds_of_png(tmp_path, pixels):
+    cv2.imwrite(str(tmp_path / "a.png"), pixels)
+    assert (predict.read_picture(tmp_path / "a.png") == np.full((5, 6, 3), 7)).all()
+
+
+def test_nothing_found_is_null_in_json_and_short_in_text():
+    nothing = Segmentation(np.zeros((2, 2), bool), Status.NOT_PRESENT, 0.125, None, None, None, 0, None, 0.5)
+    assert json.dumps(predict.as_json(nothing)) == (
+        '{"status": "not_present", "score": 0.125, "centroid": null, "anchor": null, "box": null, "area": 0, '
+        '"seconds": 0.5, "candidates": []}'
+    )
+    assert predict.as_text(nothing) == "not_present, score 0.12, 0.50 s"
