@@ -13,9 +13,8 @@ from sensor_msgs.msg import Image
 
 from jmceln_ros.common import parameters, qos
 from jmceln_ros.common.images import fill_image
-from jmceln_ros.common.parameters import CameraSettings
-from jmceln_ros.common.running import NodeFailure, run
-from jmceln_ros.common.sources import SourceError, open_source
+from jmceln_ros.common.lifecycle import NodeFailure, run
+from jmceln_ros.common.sources import CameraSettings, SourceError, open_source
 
 _DEFAULT_RATE = 10.0  # Hz, for sources without a pace of their own
 

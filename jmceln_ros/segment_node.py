@@ -22,14 +22,12 @@ from std_msgs.msg import String
 from std_srvs.srv import SetBool
 
 from jmceln_ros.common import parameters, qos
-from jmceln_ros.common.deferred import create_deferred_service
-from jmceln_ros.common.managed import ManagedNode
-from jmceln_ros.common.parameters import ParameterProblem, SegmentSettings
-from jmceln_ros.common.running import run
+from jmceln_ros.common.lifecycle import ManagedNode, run
+from jmceln_ros.common.parameters import ParameterProblem
 from jmceln_ros.msg import Target
 from jmceln_ros.segment.answering import Answerer, refuse
 from jmceln_ros.segment.frames import name_problem
-from jmceln_ros.segment.inputs import Inputs
+from jmceln_ros.segment.inputs import Inputs, create_deferred_service
 from jmceln_ros.segment.intake import Command, Intake, Unanswerable, blank
 from jmceln_ros.segment.models import (
     MODEL_PARAMETERS,
@@ -41,6 +39,7 @@ from jmceln_ros.segment.models import (
     same_model,
 )
 from jmceln_ros.segment.outputs import Outputs
+from jmceln_ros.segment.settings import SegmentSettings
 from jmceln_ros.segment.statistics import Condition, Statistics, gpu_memory, to_status
 from jmceln_ros.segment.targets import seconds_between
 from jmceln_ros.space.space import Space

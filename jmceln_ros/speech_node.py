@@ -25,14 +25,15 @@ from jmceln_core.speech.engines import WORDS, Engine, load_engine
 from jmceln_core.speech.interpret import InterpreterConfig
 from jmceln_core.speech.listener import Listener
 from jmceln_ros.common import parameters, qos
-from jmceln_ros.common.managed import ManagedNode
-from jmceln_ros.common.parameters import AT_ACTIVATE, AT_CONFIGURE, ParameterProblem, SpeechSettings
-from jmceln_ros.common.running import run
+from jmceln_ros.common.lifecycle import ManagedNode, run
+from jmceln_ros.common.parameters import AT_ACTIVATE, AT_CONFIGURE, ParameterProblem
 from jmceln_ros.msg import Transcript
-from jmceln_ros.speech.audio import AudioIntake, RawFormat, Source
+from jmceln_ros.speech.chunks import RawFormat, Source
 from jmceln_ros.speech.hearing import Hearer, Report
+from jmceln_ros.speech.intake import AudioIntake
 from jmceln_ros.speech.microphone import Microphone
 from jmceln_ros.speech.recordings import Recordings
+from jmceln_ros.speech.settings import SpeechSettings
 from jmceln_ros.speech.statistics import DROPPED, UNUSABLE, Condition, HearingStatistics, to_status
 from jmceln_ros.speech.topics import AudioTopics
 

@@ -1,15 +1,41 @@
-"""Where a camera topic's pictures come from: an image, a folder of images, a video file or a webcam. No ROS here."""
+"""camera_node without ROS: its parameters, and its source, an image, a folder of images, a video file or a webcam."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import cv2
 import numpy as np
 
+from jmceln_ros.common.parameters import AT_START, parameter
+
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
+
+
+@dataclass(frozen=True)
+class CameraSettings:
+    """Parameters of camera_node."""
+
+    source: str = parameter(
+        "",
+        "An image, a folder of images, a video file, or a webcam's number (0) or device path.",
+        any_type=True,
+        changes=AT_START,
+    )
+    rate: float = parameter(
+        0.0,
+        "Pictures per second; 0 is the video's own rate, and 10 where there is none.",
+        low=0.0,
+        high=1000.0,
+        changes=AT_START,
+    )
+    loop: bool = parameter(True, "Start again at the end; false ends the node after the last one.", changes=AT_START)
+    frame_id: str = parameter(
+        "camera_optical_frame", "Frame of the pictures' headers (REP-103: z forward, x right).", changes=AT_START
+    )
 
 
 class SourceError(RuntimeError):

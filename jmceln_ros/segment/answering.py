@@ -13,19 +13,20 @@ import numpy as np
 from sensor_msgs.msg import CompressedImage, Image
 
 from jmceln_ros.common.images import ImageError, compressed_to_rgb, to_rgb
-from jmceln_ros.common.parameters import SegmentSettings
 from jmceln_ros.msg import Target
-from jmceln_ros.segment.intake import Intake, Job
+from jmceln_ros.segment.intake import Command, Intake, Job
 from jmceln_ros.segment.models import Models, free_memory, out_of_memory, set_thresholds
 from jmceln_ros.segment.outputs import Outputs
-from jmceln_ros.segment.steadying import Steadying
+from jmceln_ros.segment.settings import SegmentSettings
 from jmceln_ros.segment.targets import seconds_between, set_point, to_target
 from jmceln_ros.space.space import Space
 
 if TYPE_CHECKING:
     from rclpy.node import Node
+    from std_msgs.msg import Header
 
     from jmceln_core import Segmentation, Segmenter
+    from jmceln_core.tracking import Tracker
     from jmceln_ros.segment.statistics import Statistics
 
 #: A fault that comes with every frame is logged this often, seconds.
@@ -59,6 +60,41 @@ class Gaze:
     def forget(self) -> None:
         """The next frame is encoded whatever it is."""
         self._seen = None
+
+
+class Steadying:
+    """A Tracker for the command in force; another command, model or number begins anew. For one thread only."""
+
+    def __init__(self) -> None:
+        self._tracker: Tracker | None = None
+        self._about: tuple[Any, ...] = ()
+
+    def steady(
+        self,
+        segmentation: Segmentation,
+        segmenter: Segmenter,
+        command: Command,
+        header: Header,
+        rgb: np.ndarray,
+        settings: SegmentSettings,
+    ) -> Segmentation:
+        """The steadier answer about the same frame, as `Tracker.update` has it; its time is the stamp in `header`."""
+        numbers = {
+            "margin": settings.tracking_margin,
+            "patience": settings.tracking_patience,
+            "gate": settings.tracking_gate,
+            "smoothing": settings.tracking_smoothing,
+            "mask_smoothing": settings.tracking_mask_smoothing,
+        }
+        from jmceln_core.config import DecisionConfig  # with torch, which is loaded by now
+        from jmceln_core.tracking import Tracker
+
+        decision = getattr(segmenter, "decision", None) or DecisionConfig()  # not a network: it may have none
+        about = (command.sequence, weakref.ref(segmenter), decision, numbers)  # a model given up is not kept
+        if self._tracker is None or about != self._about:
+            self._tracker, self._about = Tracker.suited_to(decision, **numbers), about
+        stamp = header.stamp.sec + 1e-9 * header.stamp.nanosec or time.monotonic()
+        return self._tracker.update(segmentation, time=stamp, text=command.text, rgb=rgb)
 
 
 class Answerer:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
-from jmceln_ros.common.parameters import SegmentSettings
+from jmceln_ros.segment.settings import SegmentSettings
 
 if TYPE_CHECKING:
     from jmceln_core import Segmenter

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import math
 import sys
 import threading
@@ -12,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from jmceln_ros.common.diagnostics import Level, Percentiles, counts, duration
 
 if TYPE_CHECKING:
     from diagnostic_msgs.msg import DiagnosticStatus
@@ -24,35 +23,6 @@ HARMLESS = frozenset({"overtaken"})
 _EVENTS = 4096
 _REASONS = 32
 _OTHER = "other"
-
-
-class Level(enum.IntEnum):
-    """The levels of diagnostic_msgs/DiagnosticStatus."""
-
-    OK = 0
-    WARN = 1
-    ERROR = 2
-    STALE = 3
-
-
-@dataclass(frozen=True)
-class Percentiles:
-    """Of seconds; all NaN when nothing was measured."""
-
-    p50: float = math.nan
-    p95: float = math.nan
-    p99: float = math.nan
-
-    @classmethod
-    def of(cls, seconds: Iterable[float]) -> Percentiles:
-        """By linear interpolation; NaN (an image without a stamp has no latency) is left out."""
-        known = [value for value in seconds if not math.isnan(value)]
-        return cls(*map(float, np.percentile(known, (50, 95, 99)))) if known else cls()
-
-    def __str__(self) -> str:
-        if math.isnan(self.p50):
-            return "not measured"
-        return ", ".join(f"{value * 1e3:.1f}" for value in (self.p50, self.p95, self.p99)) + " ms"
 
 
 @dataclass(frozen=True)
@@ -276,13 +246,3 @@ def gpu_memory(device: str = "") -> str:
 
 def _gib(size: int) -> str:
     return f"{size / 2**30:.2f} GiB"
-
-
-def counts(numbers: Mapping[str, int]) -> str:
-    """ "3 overtaken, 1 too old", in the order of the names."""
-    return ", ".join(f"{count} {reason}" for reason, count in sorted(numbers.items())) or "none"
-
-
-def duration(seconds: float) -> str:
-    """Seconds in words; "not known" for what is not finite."""
-    return f"{seconds:.1f} s" if math.isfinite(seconds) else "not known"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sensor_msgs.msg import CameraInfo, Image
 
-from jmceln_ros.common.parameters import SegmentSettings
+from jmceln_ros.segment.settings import SegmentSettings
 from jmceln_ros.space.depth import is_rectified, point_of
 from jmceln_ros.space.matching import Recent
 

@@ -16,8 +16,10 @@ import numpy as np
 
 from jmceln_core.speech.activity import FRAME
 from jmceln_core.speech.audio import RATE, AudioError, Resampler, clipped, to_mono
-from jmceln_ros.speech.audio import AudioIntake, Chunk, Supervisor
+from jmceln_ros.speech.chunks import Chunk
+from jmceln_ros.speech.intake import AudioIntake
 from jmceln_ros.speech.statistics import CLIPPED, UNUSABLE, HearingStatistics
+from jmceln_ros.speech.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from jmceln_core.speech.activity import Utterance

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jmceln_core.speech.audio import AudioError
-from jmceln_ros.speech.audio import Chunk
+from jmceln_ros.speech.chunks import Chunk
 
 #: Seconds of a chunk; between two tries to open a device that is not there; without sound, after which one is gone.
 CHUNK, RETRY, SILENT = 0.02, 3.0, 2.0

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from jmceln_core.speech.audio import AudioError, read_wav
-from jmceln_ros.speech.audio import Chunk
+from jmceln_ros.speech.chunks import Chunk
 
 #: Seconds of a chunk, and of silence after every file: more than any sensible `pause`.
 CHUNK, SILENCE = 0.02, 1.5

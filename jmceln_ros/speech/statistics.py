@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jmceln_ros.segment.statistics import Level, Percentiles, counts, duration
-from jmceln_ros.speech.audio import Supervisor
+from jmceln_ros.common.diagnostics import Level, Percentiles, counts, duration
+from jmceln_ros.speech.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from diagnostic_msgs.msg import DiagnosticStatus

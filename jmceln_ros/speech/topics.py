@@ -11,7 +11,7 @@ from rclpy.type_support import check_for_type_support
 from jmceln_core.speech.audio import AudioError
 from jmceln_ros.common import qos
 from jmceln_ros.msg import Audio
-from jmceln_ros.speech.audio import Chunk, RawFormat, is_bytes, raw_format, to_chunk
+from jmceln_ros.speech.chunks import Chunk, RawFormat, is_bytes, raw_format, to_chunk
 
 if TYPE_CHECKING:
     from rclpy.node import Node

@@ -37,13 +37,13 @@ from std_msgs.msg import String
 
 from jmceln_ros.common import qos
 from jmceln_ros.common.images import fill_image
-from jmceln_ros.common.running import run
+from jmceln_ros.common.lifecycle import run
 from jmceln_ros.msg import Target
 from jmceln_ros.tools.processes import NodeProcess, isolate
 
 if TYPE_CHECKING:
     from jmceln_core import Segmentation, Segmenter
-    from jmceln_ros.common.parameters import SegmentSettings
+    from jmceln_ros.segment.settings import SegmentSettings
 
 WARM_SECONDS = 3.0  # after the first answer, before counting: allocators, the middleware's buffers, discovery
 MEMORY_MIB_PER_MINUTE = 2.0  # growth of the node's memory that passes for none; a leaked VGA frame a second is 53

@@ -16,7 +16,7 @@ from jmceln_core.config import resource
 from jmceln_core.speech.audio import RATE, AudioError, load
 from jmceln_ros.common import qos
 from jmceln_ros.msg import Audio, Transcript
-from jmceln_ros.tools.demo import Client, DemoError, Show, connected, explained, line, save_overlay
+from jmceln_ros.tools.client import Client, DemoError, Show, connected, explained, line, save_overlay
 from jmceln_ros.tools.processes import NodeProcess, executable
 
 _CHUNK = RATE // 50  # samples: 20 ms

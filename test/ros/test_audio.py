@@ -19,12 +19,15 @@ from jmceln_core.speech.activity import ActivityConfig
 from jmceln_core.speech.audio import AudioError, clipped, read_wav, to_mono
 from jmceln_core.speech.engines import ENGINES
 from jmceln_core.speech.interpret import InterpreterConfig
-from jmceln_ros.common.parameters import SAMPLE_FORMATS, SpeechSettings, named
-from jmceln_ros.segment.statistics import Level
-from jmceln_ros.speech.audio import MAX_PIECES, AudioIntake, Chunk, RawFormat, Step, Supervisor, raw_format, to_chunk
+from jmceln_ros.common.diagnostics import Level
+from jmceln_ros.common.parameters import named
+from jmceln_ros.speech.chunks import SAMPLE_FORMATS, Chunk, RawFormat, raw_format, to_chunk
+from jmceln_ros.speech.intake import MAX_PIECES, AudioIntake
 from jmceln_ros.speech.microphone import Microphone
 from jmceln_ros.speech.recordings import Recordings
+from jmceln_ros.speech.settings import SpeechSettings
 from jmceln_ros.speech.statistics import CLIPPED, DROPPED, UNUSABLE, Condition, HearingStatistics, judge
+from jmceln_ros.speech.supervisor import Step, Supervisor
 
 RAW = RawFormat(16_000, 1, "S16LE")
 EMPTY = {name: [] for name in ("float32_data", "int32_data", "int16_data", "int8_data", "uint8_data")}

@@ -16,7 +16,7 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2: run `make test`")
 pytest.importorskip("jmceln_ros.msg", reason="needs the built messages: run `make test`")
 
-from jmceln_ros.common.parameters import SegmentSettings
+from jmceln_ros.segment.settings import SegmentSettings
 from jmceln_ros.tools import benchmark
 from jmceln_ros.tools.benchmark import BenchmarkError, Recording, Row, evaluate, markdown, slope
 

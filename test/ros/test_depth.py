@@ -447,7 +447,7 @@ def test_frame_and_calibration_are_those_of_the_image():
     from sensor_msgs.msg import CameraInfo, Image
 
     from jmceln_core.segmenter import Segmentation, Status, with_mask
-    from jmceln_ros.common.parameters import SegmentSettings
+    from jmceln_ros.segment.settings import SegmentSettings
     from jmceln_ros.space.space import Space
 
     depth = Image(height=96, width=128, encoding="16UC1", step=256)

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jmceln_ros.segment.statistics import Condition, Level, Percentiles, Statistics, judge, to_status
+from jmceln_ros.common.diagnostics import Level, Percentiles
+from jmceln_ros.segment.statistics import Condition, Statistics, judge, to_status
 
 ACTIVE = Condition(model="bundled", command="the red mug", command_age=60.0)
 

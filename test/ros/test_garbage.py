@@ -26,7 +26,8 @@ from std_msgs.msg import Header, String
 
 from jmceln_ros.common import qos
 from jmceln_ros.common.images import DEPTH_ENCODINGS, ENCODINGS
-from jmceln_ros.common.parameters import SegmentSettings, named
+from jmceln_ros.common.parameters import named
+from jmceln_ros.segment.settings import SegmentSettings
 from jmceln_ros.srv import Segment
 from jmceln_ros.tools.benchmark import own_memory
 from jmceln_ros.tools.processes import NodeProcess

@@ -18,11 +18,10 @@ from sensor_msgs.msg import Image
 
 from jmceln_core import Segmenter
 from jmceln_ros.common.images import fill_image
-from jmceln_ros.common.parameters import SegmentSettings
-from jmceln_ros.segment.answering import Gaze
+from jmceln_ros.segment.answering import Gaze, Steadying
 from jmceln_ros.segment.intake import Command
 from jmceln_ros.segment.models import Models, check_segmenter, out_of_memory, same_model, set_thresholds
-from jmceln_ros.segment.steadying import Steadying
+from jmceln_ros.segment.settings import SegmentSettings
 from support.ros_colour_node import ColourSegmenter
 from support.ros_harness import patches, tiny_checkpoint
 

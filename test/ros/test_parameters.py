@@ -7,16 +7,11 @@ from dataclasses import fields
 import pytest
 import yaml
 
-from jmceln_ros.common.parameters import (
-    PROFILE_NAMES,
-    CameraSettings,
-    SegmentSettings,
-    SpeechSettings,
-    changed,
-    check,
-    named,
-    table,
-)
+from jmceln_ros.common.parameters import PROFILE_NAMES, changed, check, named
+from jmceln_ros.common.sources import CameraSettings
+from jmceln_ros.segment.settings import SegmentSettings
+from jmceln_ros.speech.settings import SpeechSettings
+from jmceln_ros.tools.parameters import table
 from support import ROOT
 
 KINDS = {"segment_node": SegmentSettings, "speech_node": SpeechSettings, "camera_node": CameraSettings}

@@ -8,8 +8,8 @@ import numpy as np
 
 from jmceln_core.speech.engines import Engine, Transcription, load_engine
 from jmceln_core.speech.listener import Listener
-from jmceln_ros.common.parameters import SpeechSettings
-from jmceln_ros.common.running import run
+from jmceln_ros.common.lifecycle import run
+from jmceln_ros.speech.settings import SpeechSettings
 from jmceln_ros.speech_node import SpeechNode, configs
 
 #: What is heard in a beep of so many Hz, and how surely.

@@ -10,8 +10,8 @@ import torch
 from jmceln_core import Segmentation, Segmenter
 from jmceln_core.config import ModelConfig
 from jmceln_core.segmenter import RawAnswer, decide
-from jmceln_ros.common.parameters import SegmentSettings
-from jmceln_ros.common.running import run
+from jmceln_ros.common.lifecycle import run
+from jmceln_ros.segment.settings import SegmentSettings
 from jmceln_ros.segment_node import SegmentNode
 
 CHANNELS = {"red": 0, "green": 1, "blue": 2}

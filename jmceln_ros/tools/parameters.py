@@ -1,0 +1,33 @@
+"""python -m jmceln_ros.tools.parameters: docs/ros.md's tables of the nodes' parameters."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from jmceln_ros.common.parameters import named
+from jmceln_ros.common.sources import CameraSettings
+from jmceln_ros.segment.settings import SegmentSettings
+from jmceln_ros.speech.settings import SpeechSettings
+
+
+def table(kind: type[Any]) -> str:
+    """A Markdown table of a node's parameters, for docs/ros.md."""
+    lines = ["| parameter | type | default | range | changes | meaning |", "|---|---|---|---|---|---|"]
+    for name, spec in named(kind).items():
+        meta = spec.metadata
+        allowed = (
+            ", ".join(c or "(empty)" for c in meta["choices"])
+            if meta["low"] is None
+            else f"{meta['low']:g} to {meta['high']:g}"
+        )
+        lines.append(
+            f"| `{name}` | {type(spec.default).__name__} | `{json.dumps(spec.default)}` | {allowed} | "
+            f"{meta['changes']} | {meta['description']} |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    nodes = {"segment_node": SegmentSettings, "speech_node": SpeechSettings, "camera_node": CameraSettings}
+    print("\n\n".join(f"### {node}\n\n{table(kind)}" for node, kind in nodes.items()))
