@@ -189,7 +189,11 @@ class Answerer:
             segmentation = segmenter.segment(job.command.text)
             seconds = seeing + time.perf_counter() - begin
         target = to_target(segmentation, job.command, job.frame.header, seconds)
-        set_point(target, *self._space.locate(segmentation, job.frame.header, settings))
+        if settings.depth:
+            slop, max_side = settings.depth_slop, settings.max_image_side
+            set_point(target, *self._space.locate(segmentation, job.frame.header, slop=slop, max_side=max_side))
+        else:
+            set_point(target, None, "the parameter depth is false: this node takes no depth images")
         target.latency = seconds_between(target.header.stamp, self._node.get_clock().now().to_msg())
         return target, rgb, segmentation
 

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from sensor_msgs.msg import CameraInfo, Image
 
-from jmceln_ros.segment.settings import SegmentSettings
 from jmceln_ros.space.depth import is_rectified, point_of
 from jmceln_ros.space.matching import Recent
 
@@ -39,21 +38,24 @@ class Space:
         self.depth.clear()
         self.info.clear()
 
-    def locate(self, segmentation: Segmentation, header: Header, settings: SegmentSettings) -> tuple[Point | None, str]:
-        """The target's (x, y, z) in metres in the optical frame of the image with this header, or why there is none."""
-        if not settings.depth:
-            return None, "the parameter depth is false: this node takes no depth images"
+    def locate(
+        self, segmentation: Segmentation, header: Header, *, slop: float, max_side: int
+    ) -> tuple[Point | None, str]:
+        """The target's (x, y, z) in metres in the optical frame of the image with this header, or why there is none.
+
+        A depth image belongs to it when it is at most `slop` seconds off; one with a side of more than `max_side`
+        pixels is refused.
+        """
         if segmentation.box is None:
             return None, "the mask is empty"
         if not (header.stamp.sec or header.stamp.nanosec):
             return None, "the image has no stamp, so that no depth image can be found for it"
-        slop = settings.depth_slop
         located = point_of(
             segmentation.mask,
             self.depth.nearest(header.stamp, slop, _PATIENCE),
             self.info.nearest(header.stamp, slop) or self.info.last(header.frame_id),
             frame_id=header.frame_id,
             rectified=is_rectified(self.image_topic),
-            max_side=settings.max_image_side,
+            max_side=max_side,
         )
         return located.point, located.reason

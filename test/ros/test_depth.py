@@ -447,7 +447,6 @@ def test_frame_and_calibration_are_those_of_the_image():
     from sensor_msgs.msg import CameraInfo, Image
 
     from jmceln_core.segmenter import Segmentation, Status, with_mask
-    from jmceln_ros.segment.settings import SegmentSettings
     from jmceln_ros.space.space import Space
 
     depth = Image(height=96, width=128, encoding="16UC1", step=256)
@@ -461,16 +460,16 @@ def test_frame_and_calibration_are_those_of_the_image():
     space.info.put(info)
     mask = box_mask(SIZE, 40, 80, 20, 20)
     empty = Segmentation(mask, Status.FOUND, 1.0, None, None, None, 0, None, 0.0)
-    answer, settings = with_mask(empty, mask), SegmentSettings(depth=True)
+    answer, bounds = with_mask(empty, mask), {"slop": 0.05, "max_side": 8192}
     for topic, focal in (("/eye/image_raw", 100), ("/eye/image_rect/compressed", 200)):
         space.image_topic = topic
-        point, reason = space.locate(answer, depth.header, settings)
+        point, reason = space.locate(answer, depth.header, **bounds)
         assert (reason, point[0]) == ("", pytest.approx((89.5 - 63.5) / focal * 2, abs=1e-6))
     other = Image().header
     other.stamp.sec, other.frame_id = 7, "infrared"
-    assert "of the frame 'optical', this image of 'infrared'" in space.locate(answer, other, settings)[1]
+    assert "of the frame 'optical', this image of 'infrared'" in space.locate(answer, other, **bounds)[1]
     other.stamp.sec = 0
-    assert "has no stamp" in space.locate(answer, other, settings)[1]
+    assert "has no stamp" in space.locate(answer, other, **bounds)[1]
 
 
 @pytest.mark.ros
