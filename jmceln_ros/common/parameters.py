@@ -1,7 +1,8 @@
 """Node parameters as dataclasses: one commented field a line, declared on a node with description, range and choices.
 
-The dataclasses are the single place where names, defaults, ranges and descriptions stand: the nodes declare from them,
-every change is checked against them, and `python -m jmceln_ros.common.parameters` prints docs/ros.md's tables.
+The dataclasses (CameraSettings, SegmentSettings, SpeechSettings) are the single place where names, defaults, ranges and
+descriptions stand: the nodes declare from them, every change is checked against them, and `python -m
+jmceln_ros.tools.parameters` prints docs/ros.md's tables. Without a node, nothing here needs ROS.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from rclpy.node import Node
 
 Settings = TypeVar("Settings")
-
 
 #: Names of quality of service profiles; jmceln_ros.common.qos, which needs ROS, says what they are.
 PROFILE_NAMES = ("sensor_data", "latest", "stream", "reliable", "default", "latched", "system_default")

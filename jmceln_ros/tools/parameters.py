@@ -10,6 +10,9 @@ from jmceln_ros.common.sources import CameraSettings
 from jmceln_ros.segment.settings import SegmentSettings
 from jmceln_ros.speech.settings import SpeechSettings
 
+#: The nodes, and the dataclasses of their parameters.
+NODES = {"segment_node": SegmentSettings, "speech_node": SpeechSettings, "camera_node": CameraSettings}
+
 
 def table(kind: type[Any]) -> str:
     """A Markdown table of a node's parameters, for docs/ros.md."""
@@ -28,6 +31,10 @@ def table(kind: type[Any]) -> str:
     return "\n".join(lines)
 
 
+def main() -> None:
+    """Prints the tables."""
+    print("\n\n".join(f"### {node}\n\n{table(kind)}" for node, kind in NODES.items()))
+
+
 if __name__ == "__main__":
-    nodes = {"segment_node": SegmentSettings, "speech_node": SpeechSettings, "camera_node": CameraSettings}
-    print("\n\n".join(f"### {node}\n\n{table(kind)}" for node, kind in nodes.items()))
+    main()

@@ -1,20 +1,19 @@
-"""jmceln_ros.common.parameters: one table for code, file and documentation."""
+"""jmceln_ros.common.parameters and the nodes' settings: one table for code, file and documentation."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import fields
 
 import pytest
 import yaml
 
 from jmceln_ros.common.parameters import PROFILE_NAMES, changed, check, named
-from jmceln_ros.common.sources import CameraSettings
 from jmceln_ros.segment.settings import SegmentSettings
 from jmceln_ros.speech.settings import SpeechSettings
-from jmceln_ros.tools.parameters import table
+from jmceln_ros.tools.parameters import NODES, table
 from support import ROOT
-
-KINDS = {"segment_node": SegmentSettings, "speech_node": SpeechSettings, "camera_node": CameraSettings}
 
 
 def defaults(kind):
@@ -34,20 +33,26 @@ def nested(kind):
     return tree
 
 
-@pytest.mark.parametrize("node", KINDS)
+@pytest.mark.parametrize("node", NODES)
 def test_the_parameter_file_has_every_parameter_at_its_default(node):
     content = yaml.safe_load((ROOT / "config" / "segment.yaml").read_text())
-    assert content[f"/**/{node}"]["ros__parameters"] == nested(KINDS[node])
+    assert content[f"/**/{node}"]["ros__parameters"] == nested(NODES[node])
 
 
-@pytest.mark.parametrize("node", KINDS)
+@pytest.mark.parametrize("node", NODES)
 def test_the_documentation_has_the_table_made_from_the_code(node):
-    assert table(KINDS[node]) in (ROOT / "docs" / "ros.md").read_text(), (
-        "put the output of `python -m jmceln_ros.common.parameters` into docs/ros.md"
+    assert table(NODES[node]) in (ROOT / "docs" / "ros.md").read_text(), (
+        "put the output of `python -m jmceln_ros.tools.parameters` into docs/ros.md"
     )
 
 
-@pytest.mark.parametrize("kind", KINDS.values())
+@pytest.mark.parametrize("module", ["jmceln_ros.tools.parameters", "jmceln_ros.parameters"])
+def test_the_tables_are_printed_by_the_tool_and_by_its_earlier_name(module):
+    done = subprocess.run([sys.executable, "-m", module], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout == "\n\n".join(f"### {node}\n\n{table(kind)}" for node, kind in NODES.items()) + "\n"
+
+
+@pytest.mark.parametrize("kind", NODES.values())
 def test_every_parameter_is_described_and_its_default_allowed(kind):
     assert check(kind, defaults(kind)) == ""
     for spec in fields(kind):
