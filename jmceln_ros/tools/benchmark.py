@@ -259,7 +259,7 @@ def use_profile(path: Path) -> None:
 
 def default_profile() -> Path:
     """config/fastdds.xml, of the checkout or as colcon installed it."""
-    checkout = Path(__file__).resolve().parent.parent / "config" / "fastdds.xml"
+    checkout = Path(__file__).resolve().parents[2] / "config" / "fastdds.xml"
     return checkout if checkout.is_file() else Path(get_package_share_directory("jmceln_ros")) / "config/fastdds.xml"
 
 

@@ -19,6 +19,7 @@ pytest.importorskip("jmceln_ros.msg", reason="needs the built messages: run `mak
 from jmceln_ros.segment.settings import SegmentSettings
 from jmceln_ros.tools import benchmark
 from jmceln_ros.tools.benchmark import BenchmarkError, Recording, Row, evaluate, markdown, slope
+from support import ROOT
 
 pytestmark = pytest.mark.ros
 
@@ -105,6 +106,10 @@ def test_a_processs_own_memory_grows_with_what_it_holds():
     held.write(bytes(8 * 2**20))
     assert benchmark.own_memory(os.getpid()) - before > 7 * 2**20
     held.close()
+
+
+def test_a_checkout_is_measured_with_its_own_profile():
+    assert benchmark.default_profile() == ROOT / "config" / "fastdds.xml"
 
 
 def test_the_shared_memory_of_the_profile_holds_several_large_pictures():
