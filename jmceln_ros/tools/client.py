@@ -24,8 +24,9 @@ from std_msgs.msg import String
 from jmceln_ros.common import qos
 from jmceln_ros.common.images import to_rgb
 from jmceln_ros.msg import Target
-from jmceln_ros.tools.processes import NodeProcess
+from jmceln_ros.tools.processes import NodeProcess, executable
 
+_RATE = 10.0  # Hz of the camera
 _STATUS = {Target.FOUND: "FOUND", Target.NOT_PRESENT: "NOT_PRESENT", Target.LOW_CONFIDENCE: "LOW_CONFIDENCE"}
 _STATUS[Target.AMBIGUOUS] = "AMBIGUOUS"
 
@@ -168,6 +169,17 @@ def connected(kind: type[AnyClient]) -> Iterator[AnyClient]:
     finally:
         client.destroy_node()
         rclpy.shutdown()
+
+
+@contextmanager
+def shown(show: Show, client: Client, output: Path, timeout: float) -> Iterator[None]:
+    """camera_node publishes the picture from here to the end of the `with`. Raises DemoError if none comes."""
+    settings: dict[str, str | float] = {"source": str(show.picture), "rate": _RATE, "frame_id": show.name}
+    with NodeProcess(executable("camera_node"), output / "camera_node.log", parameters=settings) as camera:
+        print(f"{show.name}: {show.picture}", flush=True)
+        with explained(camera):
+            client.wait_for_pictures(show.name, camera, timeout)
+        yield
 
 
 @contextmanager

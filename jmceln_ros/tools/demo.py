@@ -17,12 +17,12 @@ import cv2
 
 from jmceln_core.synthesis import table_scene
 from jmceln_ros.common.sources import SourceError, open_source
-from jmceln_ros.tools.client import Client, DemoError, Show, connected, explained, line, save_overlay
+from jmceln_ros.tools import spoken_demo
+from jmceln_ros.tools.client import Client, DemoError, Show, connected, explained, line, save_overlay, shown
 from jmceln_ros.tools.processes import NodeProcess, executable, isolate
 
 PHOTO_COMMANDS = ("the cup", "the spoon", "the saucer under the cup", "the dog")  # the last one is not there
 TABLE_COMMANDS = ("the blue mug", "the mug on the left", "the apple on the right", "the red apple")
-_RATE = 10.0  # Hz of the camera
 
 
 def run(
@@ -43,11 +43,7 @@ def run(
             pictures = shows()
             client.wait_until_active(segment, 180.0)
         for show in pictures:
-            settings: dict[str, str | float] = {"source": str(show.picture), "rate": _RATE, "frame_id": show.name}
-            with NodeProcess(executable("camera_node"), output / "camera_node.log", parameters=settings) as camera:
-                print(f"{show.name}: {show.picture}", flush=True)
-                with explained(camera):
-                    client.wait_for_pictures(show.name, camera, timeout)
+            with shown(show, client, output, timeout):
                 for command in show.commands:
                     answer = client.ask(command, show.name, timeout)
                     if answer is None:
@@ -112,8 +108,6 @@ def main(args: Sequence[str] | None = None) -> int:
         if options.speech is None:
             failures = run(shows, options.output, **settings)
         else:
-            from jmceln_ros.tools import spoken_demo  # which is made of this module
-
             failures = spoken_demo.run(lambda: shows()[0], options.speech, options.output, **settings)
     except (DemoError, FileNotFoundError) as error:
         print(f"demo failed: {error}", file=sys.stderr)

@@ -16,11 +16,10 @@ from jmceln_core.config import resource
 from jmceln_core.speech.audio import RATE, AudioError, load
 from jmceln_ros.common import qos
 from jmceln_ros.msg import Audio, Transcript
-from jmceln_ros.tools.client import Client, DemoError, Show, connected, explained, line, save_overlay
+from jmceln_ros.tools.client import Client, DemoError, Show, connected, explained, line, save_overlay, shown
 from jmceln_ros.tools.processes import NodeProcess, executable
 
 _CHUNK = RATE // 50  # samples: 20 ms
-_RATE = 10.0  # Hz of the camera
 _SECONDS_TO_HEAR = 30.0
 
 
@@ -102,11 +101,7 @@ def run(
             client.wait_until_active(segment, 180.0)
         with explained(speech):
             client.wait_until_active(speech, 180.0, name="speech_node")
-        source: dict[str, str | float] = {"source": str(picture.picture), "rate": _RATE, "frame_id": picture.name}
-        with NodeProcess(executable("camera_node"), output / "camera_node.log", parameters=source) as camera:
-            print(f"{picture.name}: {picture.picture}", flush=True)
-            with explained(camera):
-                client.wait_for_pictures(picture.name, camera, timeout)
+        with shown(picture, client, output, timeout):
             client.spin(client.listened_to, timeout)
             for file, samples in sounds.items():
                 failures += not _one(client, file, samples, picture.name, output, timeout)
