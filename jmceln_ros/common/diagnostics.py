@@ -1,4 +1,4 @@
-"""What the nodes' diagnostics have in common: levels, percentiles, and numbers in words."""
+"""What the nodes' diagnostics have in common: the message, its levels, percentiles, and numbers in words."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ import enum
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from diagnostic_msgs.msg import DiagnosticStatus
 
 
 class Level(enum.IntEnum):
@@ -37,6 +41,21 @@ class Percentiles:
         if math.isnan(self.p50):
             return "not measured"
         return ", ".join(f"{value * 1e3:.1f}" for value in (self.p50, self.p95, self.p99)) + " ms"
+
+
+def diagnostic(
+    level: Level, message: str, values: Mapping[str, Any], *, name: str, hardware_id: str
+) -> DiagnosticStatus:
+    """The diagnostic_msgs/DiagnosticStatus of the node called `name`; `hardware_id` is for what the node depends on."""
+    from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+
+    return DiagnosticStatus(
+        level=bytes([level]),
+        name=name,
+        message=message,
+        hardware_id=hardware_id,
+        values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
+    )
 
 
 def counts(numbers: Mapping[str, int]) -> str:

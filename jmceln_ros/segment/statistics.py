@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from jmceln_ros.common.diagnostics import Level, Percentiles, counts, duration
+from jmceln_ros.common.diagnostics import Level, Percentiles, counts, diagnostic, duration
 
 if TYPE_CHECKING:
     from diagnostic_msgs.msg import DiagnosticStatus
@@ -199,8 +199,6 @@ def to_status(
 
     `hardware_id` is for what the node depends on: the camera's topic or the GPU.
     """
-    from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
-
     level, message = judge(summary, condition)
     table = {
         "state": condition.state if condition.enabled else f"{condition.state}, disabled",
@@ -218,13 +216,7 @@ def to_status(
         "last failure": f"{duration(summary.failure_age)} ago: {summary.failure}" if summary.failure else "none",
         **(values or {}),
     }
-    return DiagnosticStatus(
-        level=bytes([level]),
-        name=name,
-        message=message,
-        hardware_id=hardware_id,
-        values=[KeyValue(key=key, value=str(value)) for key, value in table.items()],
-    )
+    return diagnostic(level, message, table, name=name, hardware_id=hardware_id)
 
 
 def gpu_memory(device: str = "") -> str:

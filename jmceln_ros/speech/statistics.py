@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jmceln_ros.common.diagnostics import Level, Percentiles, counts, duration
+from jmceln_ros.common.diagnostics import Level, Percentiles, counts, diagnostic, duration
 from jmceln_ros.speech.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -224,8 +224,6 @@ def _troubles(summary: Summary, condition: Condition) -> list[str]:
 
 def to_status(summary: Summary, condition: Condition, *, name: str, hardware_id: str = "") -> DiagnosticStatus:
     """The diagnostic_msgs/DiagnosticStatus of the node called `name`; `hardware_id` is for the source of the sound."""
-    from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
-
     level, message = judge(summary, condition)
     table = {
         "state": condition.state,
@@ -242,10 +240,4 @@ def to_status(summary: Summary, condition: Condition, *, name: str, hardware_id:
         "last failure": f"{duration(summary.failure_age)} ago: {summary.failure}" if summary.failure else "none",
         **condition.extra,
     }
-    return DiagnosticStatus(
-        level=bytes([level]),
-        name=name,
-        message=message,
-        hardware_id=hardware_id,
-        values=[KeyValue(key=key, value=str(value)) for key, value in table.items()],
-    )
+    return diagnostic(level, message, table, name=name, hardware_id=hardware_id)
