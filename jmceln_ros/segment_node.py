@@ -26,7 +26,6 @@ from jmceln_ros.common.lifecycle import ManagedNode, run
 from jmceln_ros.common.parameters import ParameterProblem
 from jmceln_ros.msg import Target
 from jmceln_ros.segment.answering import Answerer, refuse
-from jmceln_ros.segment.frames import name_problem
 from jmceln_ros.segment.inputs import Inputs, create_deferred_service
 from jmceln_ros.segment.intake import Command, Intake, Unanswerable, blank
 from jmceln_ros.segment.models import (
@@ -38,10 +37,9 @@ from jmceln_ros.segment.models import (
     load_segmenter,
     same_model,
 )
-from jmceln_ros.segment.outputs import Outputs
+from jmceln_ros.segment.outputs import Outputs, name_problem, seconds_between
 from jmceln_ros.segment.settings import SegmentSettings
 from jmceln_ros.segment.statistics import Condition, Statistics, gpu_memory, to_status
-from jmceln_ros.segment.targets import seconds_between
 from jmceln_ros.space.space import Space
 from jmceln_ros.srv import Segment, SetCommand
 

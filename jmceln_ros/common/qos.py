@@ -47,6 +47,9 @@ COMMAND = PROFILES["default"]
 #: Results out.
 RESULT = PROFILES["reliable"]
 
+#: Frames out: what tf2's listeners expect (tf2_ros, DynamicBroadcasterQoS).
+TF = _keep_last(100, ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE)
+
 #: What is state and not an event: whoever subscribes late still gets the last value.
 STATE = PROFILES["latched"]
 

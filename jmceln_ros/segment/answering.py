@@ -16,9 +16,8 @@ from jmceln_ros.common.images import ImageError, compressed_to_rgb, to_rgb
 from jmceln_ros.msg import Target
 from jmceln_ros.segment.intake import Command, Intake, Job
 from jmceln_ros.segment.models import Models, free_memory, out_of_memory, set_thresholds
-from jmceln_ros.segment.outputs import Outputs
+from jmceln_ros.segment.outputs import Outputs, seconds_between, set_point, to_target
 from jmceln_ros.segment.settings import SegmentSettings
-from jmceln_ros.segment.targets import seconds_between, set_point, to_target
 from jmceln_ros.space.space import Space
 
 if TYPE_CHECKING:

@@ -1,28 +1,57 @@
-"""Everything segment_node publishes about a frame."""
+"""What segment_node says about a frame: an answer as messages, and the publishers of these.
+
+That is a Target, which has everything, and parts of it for what already reads them: a Detection2DArray (RViz, Nav2,
+behaviour trees) where vision_msgs is installed, and a frame of tf, so that whatever plans in frames can be sent to it,
+where tf2_msgs is.
+"""
 
 from __future__ import annotations
 
+import math
 from array import array
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-from geometry_msgs.msg import PointStamped
+from builtin_interfaces.msg import Time
+from geometry_msgs.msg import PointStamped, TransformStamped
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
 
 from jmceln_ros.common import qos
 from jmceln_ros.common.images import fill_image
 from jmceln_ros.common.parameters import ParameterProblem
 from jmceln_ros.msg import Target
-from jmceln_ros.segment import detections, frames
-from jmceln_ros.segment.frames import TargetFrame
+from jmceln_ros.segment.intake import Command
 
 if TYPE_CHECKING:
     from rclpy.lifecycle import LifecycleNode
-    from std_msgs.msg import Header
+    from rclpy.node import Node
 
     from jmceln_core import Segmentation
+
+#: Why there are no detections, and no frames of tf, with the remedy; empty where there are.
+NO_DETECTIONS = NO_FRAMES = ""
+
+try:
+    from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
+except ImportError as error:
+    NO_DETECTIONS = (
+        f"vision_msgs cannot be imported ({error}): no ~/detections. Install it with "
+        "`sudo apt install ros-$ROS_DISTRO-vision-msgs` and start again"
+    )
+
+# tf2_ros' broadcaster is a publisher of this message and a loop; the message alone has fewer dependencies.
+try:
+    from tf2_msgs.msg import TFMessage
+except ImportError as error:
+    NO_FRAMES = (
+        f"tf2_msgs cannot be imported ({error}): no frame is broadcast. Install it with "
+        "`sudo apt install ros-$ROS_DISTRO-tf2-msgs` and start again"
+    )
+
+_NOWHERE = (math.nan, math.nan)
 
 
 class Outputs:
@@ -35,7 +64,6 @@ class Outputs:
     def __init__(self, node: LifecycleNode, profile: QoSProfile) -> None:
         self._node = node
         self._all: list[Any] = []
-
         self._frame: TargetFrame | None = None
 
         def make(kind: type[Any], topic: str) -> Any:
@@ -48,12 +76,12 @@ class Outputs:
             self._overlay = make(Image, "~/overlay")
             self._compressed = make(CompressedImage, "~/overlay/compressed")
             self._point = make(PointStamped, "~/point")
-            self._detections = make(detections.Detection2DArray, "~/detections") if detections.AVAILABLE else None
+            self._detections = make(Detection2DArray, "~/detections") if not NO_DETECTIONS else None
         except ParameterProblem:
             self.destroy()
             raise
-        if detections.MISSING:
-            node.get_logger().info(detections.MISSING, once=True)
+        if NO_DETECTIONS:
+            node.get_logger().info(NO_DETECTIONS, once=True)
 
     @property
     def target_topic(self) -> str:
@@ -62,8 +90,8 @@ class Outputs:
 
     def broadcast(self, child: str) -> None:
         """Broadcasts the target's place as this frame from now on; empty is none. For the executor's thread."""
-        if child and not frames.AVAILABLE:
-            self._node.get_logger().warning(frames.MISSING, once=True)
+        if child and NO_FRAMES:
+            self._node.get_logger().warning(NO_FRAMES, once=True)
         elif self._frame is not None:
             self._frame.child = child
         elif child:
@@ -77,7 +105,7 @@ class Outputs:
             if self._frame is not None:
                 self._frame.send(target)
         if self._detections is not None and self._detections.get_subscription_count():
-            self._detections.publish(detections.to_detections(target))
+            self._detections.publish(to_detections(target))
         if self._mask.get_subscription_count():
             self._mask.publish(target.mask)
         plain, compressed = self._overlay.get_subscription_count(), self._compressed.get_subscription_count()
@@ -102,9 +130,141 @@ class Outputs:
             self._frame = None
 
 
+class TargetFrame:
+    """Broadcasts the frame `child` on /tf for every answer that has a point and may be acted upon (FOUND).
+
+    It is a child of the image's optical frame at the target's point; it has no orientation of its own and takes that
+    frame's.
+    """
+
+    def __init__(self, node: Node, child: str) -> None:
+        """Raises RuntimeError with NO_FRAMES where tf2_msgs is not installed, ValueError for an impossible name."""
+        if NO_FRAMES:
+            raise RuntimeError(NO_FRAMES)
+        if problem := name_problem(child):
+            raise ValueError(problem)
+        self.child = child
+        self._node = node
+        self._sent: tuple[int, int, str] | None = None
+        self._publisher = qos.publisher(node, TFMessage, "/tf", qos.TF)
+
+    def send(self, target: Target) -> str:
+        """Broadcasts the answer's frame. Returns "" or, in words, why there is none to broadcast."""
+        header = target.header
+        if target.status != target.FOUND:
+            return "only what was found gets a frame"
+        if not target.has_point:
+            return target.point_reason
+        child = self.child  # once: another thread may change it
+        if not child:
+            return "no frame to broadcast is named"
+        if not header.frame_id or header.frame_id == child:
+            return f"the image's frame {header.frame_id!r} cannot be the parent of {child!r}"
+        image = (header.stamp.sec, header.stamp.nanosec, header.frame_id)
+        if image == self._sent:
+            return "tf takes one transform for an image; this is the second answer to it"
+        self._sent = image
+        self._publisher.publish(TFMessage(transforms=[to_transform(target, child)]))
+        return ""
+
+    def destroy(self) -> None:
+        """Takes the publisher down."""
+        self._node.destroy_publisher(self._publisher)
+
+
+def name_problem(name: str) -> str:
+    """Why a text cannot be the name of a frame; empty when it can."""
+    if not name.strip():
+        return "a frame needs a name"
+    if name.startswith("/") or any(character.isspace() for character in name):
+        return f"tf takes no frame {name!r}: a frame's name has no slash in front and no white space"
+    return ""
+
+
+def to_target(segmentation: Segmentation, command: Command, header: Header, model_seconds: float) -> Target:
+    """The message for one answer. `header` is the image's; `latency` is left to the moment of publication.
+
+    The command's `arrival` is a builtin_interfaces/Time. There is no point in space until `set_point`.
+    """
+    target = Target()
+    target.header = header
+    target.command = command.text
+    target.command_stamp = command.arrival
+    target.sequence = command.sequence
+    target.status = getattr(Target, segmentation.status.name)
+    target.score = float(segmentation.score)
+    target.image_height, target.image_width = segmentation.mask.shape
+    target.mask.header = header
+    fill_image(target.mask, segmentation.mask.astype(np.uint8) * 255, "mono8")
+    target.area = int(segmentation.area)
+    target.centroid_u, target.centroid_v = segmentation.centroid or _NOWHERE
+    target.anchor_u, target.anchor_v = segmentation.anchor or _NOWHERE
+    if segmentation.box is not None:
+        target.box_x, target.box_y, target.box_width, target.box_height = (int(v) for v in segmentation.box)
+    target.point.x = target.point.y = target.point.z = math.nan
+    target.model_seconds = model_seconds
+    return target
+
+
+def set_point(target: Target, point: tuple[float, float, float] | None, reason: str) -> None:
+    """Says where the target is in space: (x, y, z) metres in the optical frame, or the reason why that is not known."""
+    target.has_point = point is not None
+    target.point.x, target.point.y, target.point.z = point or (math.nan,) * 3
+    target.point_reason = "" if target.has_point else reason
+
+
+def to_detections(target: Target) -> Any:
+    """The Detection2DArray of one answer: one detection, or none when the thing is not in the image.
+
+    Header: the image's. Class id: the command. Id: the command's number, for the detections of one command are of one
+    thing. The box is the target's, by its edges: center - size / 2 is (box_x, box_y). The hypothesis' position is the
+    target's point in metres, NaN without one.
+
+    The message has no place for a status: a guess (LOW_CONFIDENCE, AMBIGUOUS) looks like a find with its score.
+
+    Versions 3 and 4 of vision_msgs (`center.x`, `center.position.x`) are filled. Raises RuntimeError with NO_DETECTIONS
+    where vision_msgs is not installed.
+    """
+    if NO_DETECTIONS:
+        raise RuntimeError(NO_DETECTIONS)
+    detections = Detection2DArray(header=target.header)
+    if target.status == target.NOT_PRESENT or not (target.box_width and target.box_height):
+        return detections
+    detection = Detection2D(header=target.header, id=str(target.sequence))
+    center = getattr(detection.bbox.center, "position", detection.bbox.center)
+    center.x = target.box_x + target.box_width / 2
+    center.y = target.box_y + target.box_height / 2
+    detection.bbox.size_x, detection.bbox.size_y = float(target.box_width), float(target.box_height)
+    result = ObjectHypothesisWithPose()
+    result.hypothesis.class_id, result.hypothesis.score = target.command, target.score
+    position = result.pose.pose.position
+    if target.has_point:
+        position.x, position.y, position.z = target.point.x, target.point.y, target.point.z
+    else:
+        position.x = position.y = position.z = math.nan
+    detection.results.append(result)
+    detections.detections.append(detection)
+    return detections
+
+
+def to_transform(target: Target, child: str) -> TransformStamped:
+    """From the image's frame (parent) to the target's (`child`), at the image's stamp; without rotation."""
+    transform = TransformStamped(header=target.header, child_frame_id=child)
+    translation = transform.transform.translation
+    translation.x, translation.y, translation.z = target.point.x, target.point.y, target.point.z
+    return transform
+
+
 def to_jpeg(rgb: np.ndarray, header: Header, quality: int) -> CompressedImage:
     """A (H, W, 3) uint8 RGB picture as a JPEG message, `format` as image_transport writes it."""
     done, data = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:
         raise ValueError(f"a picture of {rgb.shape[1]}x{rgb.shape[0]} pixels cannot be made a JPEG")
     return CompressedImage(header=header, format="rgb8; jpeg compressed bgr8", data=array("B", data.tobytes()))
+
+
+def seconds_between(earlier: Time, later: Time) -> float:
+    """later - earlier in seconds; nan when `earlier` was never set."""
+    if not (earlier.sec or earlier.nanosec):
+        return math.nan
+    return (later.sec - earlier.sec) + 1e-9 * (later.nanosec - earlier.nanosec)

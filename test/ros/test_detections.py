@@ -1,4 +1,4 @@
-"""jmceln_ros.segment.detections: a Target as a Detection2DArray, where vision_msgs is installed."""
+"""jmceln_ros.segment.outputs: a Target as a Detection2DArray, where vision_msgs is installed."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ pytest.importorskip("jmceln_ros.msg", reason="needs the built messages: run `mak
 from std_msgs.msg import Header
 
 from jmceln_ros.msg import Target
-from jmceln_ros.segment import detections
+from jmceln_ros.segment import outputs
 
 pytestmark = pytest.mark.ros
 
-needs_vision_msgs = pytest.mark.skipif(not detections.AVAILABLE, reason="vision_msgs is in no package registry")
+needs_vision_msgs = pytest.mark.skipif(bool(outputs.NO_DETECTIONS), reason="vision_msgs is in no package registry")
 
 
 def found(**changes):
@@ -44,7 +44,7 @@ def corners(box):
 @needs_vision_msgs
 def test_what_was_found_is_one_detection():
     target = found()
-    array = detections.to_detections(target)
+    array = outputs.to_detections(target)
     assert array.header == target.header
     (detection,) = array.detections
     assert detection.header == target.header
@@ -60,7 +60,7 @@ def test_what_was_found_is_one_detection():
 
 @needs_vision_msgs
 def test_without_a_point_the_position_is_no_number():
-    (detection,) = detections.to_detections(found(has_point=False)).detections
+    (detection,) = outputs.to_detections(found(has_point=False)).detections
     position = detection.results[0].pose.pose.position
     assert all(map(math.isnan, (position.x, position.y, position.z)))
 
@@ -78,7 +78,7 @@ def test_without_a_point_the_position_is_no_number():
 )
 def test_how_many_there_are_by_status(changes, count):
     target = found(**changes)
-    array = detections.to_detections(target)
+    array = outputs.to_detections(target)
     assert len(array.detections) == count
     assert array.header == target.header
 
@@ -87,11 +87,11 @@ def test_how_many_there_are_by_status(changes, count):
 def test_it_is_a_message_that_rclpy_sends():
     from rclpy.serialization import deserialize_message, serialize_message
 
-    array = detections.to_detections(found())
+    array = outputs.to_detections(found())
     assert deserialize_message(serialize_message(array), type(array)) == array
 
 
-@pytest.mark.skipif(detections.AVAILABLE, reason="vision_msgs is installed")
+@pytest.mark.skipif(not outputs.NO_DETECTIONS, reason="vision_msgs is installed")
 def test_its_absence_names_the_remedy():
     with pytest.raises(RuntimeError, match=r"vision_msgs cannot be imported.*apt install ros-\$ROS_DISTRO-vision-msgs"):
-        detections.to_detections(found())
+        outputs.to_detections(found())

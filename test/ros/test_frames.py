@@ -1,4 +1,4 @@
-"""jmceln_ros.segment.frames: the target as a frame of tf."""
+"""jmceln_ros.segment.outputs: the target as a frame of tf."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ pytest.importorskip("jmceln_ros.msg", reason="needs the built messages: run `mak
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 
+from jmceln_ros.common import qos
 from jmceln_ros.msg import Target
-from jmceln_ros.segment import frames
+from jmceln_ros.segment import outputs
 
 pytestmark = pytest.mark.ros
 
-needs_tf2_msgs = pytest.mark.skipif(not frames.AVAILABLE, reason="tf2_msgs is in no package registry")
+needs_tf2_msgs = pytest.mark.skipif(bool(outputs.NO_FRAMES), reason="tf2_msgs is in no package registry")
 
 
 def found(second=5, frame_id="camera_optical_frame", **changes):
@@ -42,7 +43,7 @@ def node():
 
 def test_the_transform_is_the_point_in_the_images_frame():
     target = found()
-    transform = frames.to_transform(target, "mug")
+    transform = outputs.to_transform(target, "mug")
     assert transform.header == target.header
     assert transform.child_frame_id == "mug"
     translation, rotation = transform.transform.translation, transform.transform.rotation
@@ -55,7 +56,7 @@ def test_the_transform_is_the_point_in_the_images_frame():
     [("target", True), ("robot/target", True), ("", False), (" ", False), ("/target", False), ("a b", False)],
 )
 def test_names_of_frames(name, fine):
-    assert (frames.name_problem(name) == "") is fine
+    assert (outputs.name_problem(name) == "") is fine
 
 
 @needs_tf2_msgs
@@ -63,8 +64,8 @@ def test_frames_are_broadcast_on_tf(node):
     from tf2_msgs.msg import TFMessage
 
     received = []
-    node.create_subscription(TFMessage, "/tf", received.append, frames.TF)
-    target_frame = frames.TargetFrame(node, "mug")
+    node.create_subscription(TFMessage, "/tf", received.append, qos.TF)
+    target_frame = outputs.TargetFrame(node, "mug")
     executor = SingleThreadedExecutor(context=node.context)
     executor.add_node(node)
     deadline = time.monotonic() + 20
@@ -76,9 +77,9 @@ def test_frames_are_broadcast_on_tf(node):
         assert target_frame.send(found(second)) == ""
         executor.spin_once(timeout_sec=0.1)
     (transform,) = received[0].transforms
-    assert transform == frames.to_transform(found(transform.header.stamp.sec), "mug")
+    assert transform == outputs.to_transform(found(transform.header.stamp.sec), "mug")
     target_frame.destroy()
-    frames.TargetFrame(node, "cup").destroy()  # another name while the node runs
+    outputs.TargetFrame(node, "cup").destroy()  # another name while the node runs
     assert node.count_publishers("/tf") == 0
 
 
@@ -94,22 +95,22 @@ def test_frames_are_broadcast_on_tf(node):
     ],
 )
 def test_what_gets_no_frame(node, target, says):
-    assert says in frames.TargetFrame(node, "mug").send(target)
+    assert says in outputs.TargetFrame(node, "mug").send(target)
 
 
 @needs_tf2_msgs
 def test_an_image_gets_one_frame(node):
-    target_frame = frames.TargetFrame(node, "mug")
+    target_frame = outputs.TargetFrame(node, "mug")
     assert [target_frame.send(found(second)) == "" for second in (5, 5, 6, 5)] == [True, False, True, True]
 
 
 @needs_tf2_msgs
 def test_a_name_that_tf_does_not_take_is_refused(node):
     with pytest.raises(ValueError, match="no slash in front"):
-        frames.TargetFrame(node, "/mug")
+        outputs.TargetFrame(node, "/mug")
 
 
-@pytest.mark.skipif(frames.AVAILABLE, reason="tf2_msgs is installed")
+@pytest.mark.skipif(not outputs.NO_FRAMES, reason="tf2_msgs is installed")
 def test_its_absence_names_the_remedy(node):
     with pytest.raises(RuntimeError, match=r"tf2_msgs cannot be imported.*apt install ros-\$ROS_DISTRO-tf2-msgs"):
-        frames.TargetFrame(node, "mug")
+        outputs.TargetFrame(node, "mug")

@@ -20,7 +20,7 @@ from std_srvs.srv import SetBool
 
 from jmceln_ros.common import qos
 from jmceln_ros.msg import Target
-from jmceln_ros.segment import detections, frames
+from jmceln_ros.segment import outputs
 from jmceln_ros.srv import Segment, SetCommand
 from jmceln_ros.tools.processes import NodeProcess
 from support.ros_colour_node import SLOW_SECONDS
@@ -205,12 +205,12 @@ def test_depth_of_the_same_stamp_gives_the_point_and_other_depth_the_reason(prob
 
 
 def test_detections_and_target_frame_where_their_messages_are_installed(probe):
-    if not (detections.AVAILABLE and frames.AVAILABLE):
+    if outputs.NO_DETECTIONS or outputs.NO_FRAMES:
         pytest.skip("vision_msgs or tf2_msgs is not installed")
     found, moved = [], []
     subscriptions = [
-        probe.create_subscription(detections.Detection2DArray, "segment_node/detections", found.append, qos.RESULT),
-        probe.create_subscription(frames.TFMessage, "/tf", moved.append, frames.TF),
+        probe.create_subscription(outputs.Detection2DArray, "segment_node/detections", found.append, qos.RESULT),
+        probe.create_subscription(outputs.TFMessage, "/tf", moved.append, qos.TF),
     ]
     probe.until(lambda: probe.count_publishers("segment_node/detections") and probe.count_publishers("/tf"))
     probe.command("red")
@@ -276,10 +276,10 @@ def test_the_compressed_overlay_is_a_jpeg_of_the_overlay(probe):
 
 
 def test_what_is_not_installed_is_said_once(node, probe):
-    for module in (detections, frames):
-        if module.AVAILABLE:
+    for missing in (outputs.NO_DETECTIONS, outputs.NO_FRAMES):
+        if not missing:
             pytest.skip("vision_msgs or tf2_msgs is installed")
-        assert node.output.count(module.MISSING) == 1
+        assert node.output.count(missing) == 1
 
 
 def test_diagnostics_say_what_the_node_is_about(probe):
