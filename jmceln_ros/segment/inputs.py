@@ -1,9 +1,4 @@
-"""What comes in: the camera's topics, as the parameters want them, and questions, which are answered later.
-
-An `async` service callback would do for those, but rclpy's executors (Humble to Kilted) poll a coroutine that waits as
-fast as they can and keep its callback group shut meanwhile. Here the callback returns at once and the answer is sent
-when there is one.
-"""
+"""What comes in: the camera's topics, as the parameters want them, and questions, which are answered later."""
 
 from __future__ import annotations
 
@@ -72,6 +67,9 @@ def create_deferred_service(
     """A service `name` of type `kind`, answered when `reply(response)` of its `callback(request, reply)` is called.
 
     That may be once, now or later, from any thread. `callback` runs in the executor and must neither wait nor raise.
+
+    An `async` callback would do, but rclpy's executors (Humble to Kilted) poll a coroutine that waits as fast as they
+    can and keep its callback group shut meanwhile.
     """
     # rclpy calls service.send_response(what the callback returned, the request's header): the one place that knows
     # where the answer has to go. So the callback hands the request on to it, and the real sending is done by `reply`.
