@@ -87,11 +87,6 @@ def metres(depth: np.ndarray) -> np.ndarray:
     return values
 
 
-def to_metres(message: ImageMessage, *, max_side: int = 8192) -> np.ndarray:
-    """The whole depth image, (H, W) float32 metres, NaN where there is none. Raises ImageError as `samples` does."""
-    return metres(samples(message, max_side=max_side))
-
-
 @dataclass(frozen=True)
 class Intrinsics:
     """The ray of every pixel of one image.
@@ -198,7 +193,7 @@ def locate(
     least: int = 10,
     share: float = 1 / 3,
 ) -> Located:
-    """A point on the thing under `mask`, (H, W) bool, from `depth`, (h, w) as `samples` or `to_metres` give it.
+    """A point on the thing under `mask`, (H, W) bool, from `depth`, (h, w) as `samples` or `metres` give it.
 
     Depth near an outline is a mixture, so `erode` pixels are taken off the mask, but at most half of the way to its
     middle: a thin thing stays. Where fewer than `least` pixels of the rest have depth, the whole mask is read.

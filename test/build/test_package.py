@@ -119,6 +119,7 @@ def test_plain_colcon_build_installs_messages_modules_programs_and_config(source
     for program in programs.iterdir():
         module = module_run_by(program)
         assert (site / "jmceln_ros" / f"{module}.py").is_file()
+    assert not [p for p in (ROOT / "jmceln_ros").rglob("*.py") if not (site / p.relative_to(ROOT)).is_file()]
 
 
 def module_run_by(program: Path) -> str:

@@ -21,7 +21,6 @@ from jmceln_ros.space.depth import (
     metres,
     point_of,
     samples,
-    to_metres,
 )
 
 CAMERA = Intrinsics(fx=110.0, fy=120.0, cx=62.0, cy=44.5, width=128, height=96)
@@ -102,7 +101,7 @@ def pixel_of(point, camera=CAMERA):
 @pytest.mark.parametrize("padding", [0, 1, 6])
 @pytest.mark.parametrize("encoding", ["16UC1", "mono16"])
 def test_millimetres(encoding, padding, big):
-    depth = to_metres(depth_message([[0, 1, 256], [1000, 12345, 65535]], encoding, padding=padding, big=big))
+    depth = metres(samples(depth_message([[0, 1, 256], [1000, 12345, 65535]], encoding, padding=padding, big=big)))
     assert depth.dtype == np.float32
     np.testing.assert_allclose(depth, [[math.nan, 0.001, 0.256], [1.0, 12.345, 65.535]], rtol=1e-6)
 
@@ -112,7 +111,7 @@ def test_millimetres(encoding, padding, big):
 def test_metres_and_all_that_is_no_depth(padding, big):
     nan, inf = math.nan, math.inf
     message = depth_message([[0.25, 0.0, nan, 3.5], [inf, -inf, -1.0, 1e-3]], "32FC1", padding=padding, big=big)
-    depth = to_metres(message)
+    depth = metres(samples(message))
     assert depth.dtype == np.float32
     np.testing.assert_array_equal(depth, np.float32([[0.25, nan, nan, 3.5], [nan, nan, nan, 1e-3]]))
 
@@ -139,7 +138,7 @@ def test_samples_look_into_the_message():
 def test_a_message_that_cannot_be_used_says_why(changes, says):
     message = SimpleNamespace(**(vars(depth_message([[1, 2], [3, 4]])) | changes))
     with pytest.raises(ImageError, match=says):
-        to_metres(message, max_side=100)
+        samples(message, max_side=100)
 
 
 # The camera
