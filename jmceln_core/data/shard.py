@@ -20,10 +20,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--pictures-per-shard", type=int, default=None, help="default: 125")
     config, options = parse_training(parser, arguments)
 
-    from jmceln_core.data.dataset import enrich
     from jmceln_core.data.grounding import DataError
     from jmceln_core.data.readers import read_training
     from jmceln_core.data.shards import DESCRIBED, PICTURES, write_shards
+    from jmceln_core.synthesis.enrich import enrich
 
     try:
         training, _ = read_training(config.data)

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from jmceln_core.config import ConfigError, DataConfig, from_dict, read_yaml, resource
-from jmceln_core.data.dataset import enrich
 from jmceln_core.data.grounding import DataError, GroundingData
 from jmceln_core.data.readers import DATASETS, read
 from jmceln_core.data.refcocos import BoxData, read_boxes
 from jmceln_core.evaluation.run import subset
+from jmceln_core.synthesis.enrich import enrich
 
 BOXES = "refcocos"  # the one kind of data set whose truth is boxes
 

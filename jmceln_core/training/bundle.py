@@ -21,13 +21,14 @@ from tqdm import tqdm
 
 from jmceln_core import checkpoint
 from jmceln_core.config import DataConfig, DecisionConfig, ModelConfig, from_dict
-from jmceln_core.data.dataset import Batch, SampleBuilder, StepDataset, enrich
+from jmceln_core.data.dataset import Batch, SampleBuilder, StepDataset
 from jmceln_core.data.grounding import GroundingData
 from jmceln_core.data.readers import read_training
 from jmceln_core.evaluation.metrics import points_inside
 from jmceln_core.model import JMCELN, build_model
 from jmceln_core.model.switch_norm import SwitchNorm
 from jmceln_core.segmenter import RawAnswer, Segmentation, Segmenter, Status, decide, deepest_point
+from jmceln_core.synthesis.enrich import enrich
 
 AMBIGUOUS_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 MASK_THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)

@@ -33,7 +33,6 @@ from jmceln_core.data.dataset import (
     StepDataset,
     ValidationDataset,
     all_texts,
-    enrich,
     share_of,
 )
 from jmceln_core.data.grounding import GroundingData
@@ -42,6 +41,7 @@ from jmceln_core.model import JMCELN, Prediction, build_model
 from jmceln_core.model.heads import CoarseMask
 from jmceln_core.model.pan import PAN, LiveChannels, live_share
 from jmceln_core.synthesis.composition.live import Composition
+from jmceln_core.synthesis.enrich import enrich
 from jmceln_core.training import losses
 from jmceln_core.training.board import Board, enlarged
 from jmceln_core.training.distil import Teacher, shrunk

@@ -12,11 +12,11 @@ import pytest
 
 from jmceln_core.config import DataConfig
 from jmceln_core.data import readers
-from jmceln_core.data.dataset import enrich
 from jmceln_core.data.grounding import Expression, GroundingData, Instance, Picture
 from jmceln_core.data.left_out import unknown_words
 from jmceln_core.data.readers import read_training
 from jmceln_core.synthesis import vocabulary
+from jmceln_core.synthesis.enrich import enrich
 from jmceln_core.synthesis.rules import words
 from jmceln_core.synthesis.rules.expressions import COCO_KINDS, Scene
 from jmceln_core.synthesis.rules.names import denials, names, nothing
