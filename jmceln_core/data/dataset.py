@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -24,10 +24,6 @@ from jmceln_core.data.grounding import DataError, Expression, GroundingData, Pic
 from jmceln_core.data.mirror import can_mirror, mirror_text
 from jmceln_core.data.sampling import Group, outline, plan_picture
 from jmceln_core.data.views import View
-
-if TYPE_CHECKING:
-    from jmceln_core.synthesis.composition.live import Composition
-    from jmceln_core.training.features import ImageFeatureCache
 
 SAME = 0.8  # instances that overlap by more IoU than this are the same thing annotated twice
 ATTEMPTS = 20  # pictures tried in the place of one that cannot be read
@@ -76,6 +72,18 @@ class Sample(NamedTuple):
     rivals: np.ndarray
 
 
+class FeatureCache(Protocol):
+    """Where the features of a frozen image encoder are read (`training.features.ImageFeatureCache`)."""
+
+    def read(self, picture: Picture, view: int, *, mirrored: bool = False) -> tuple[np.ndarray, tuple[Tensor, ...]]:
+        """The (S, S, 3) uint8 RGB square of a view and the encoder's maps of it, (C, h, w) float32 each. Raises
+        DataError for what cannot be read."""
+
+
+# So many sentences about a picture made for them, or None where a photograph stays in its place (`composition.live`).
+Composition = Callable[[int, np.random.Generator], tuple[Picture, list[Expression]] | None]
+
+
 def all_texts(data: GroundingData, config: DataConfig) -> set[str]:
     """Every text a sample can hold, mirrored ones included."""
     plain = {e.text for e in data.expressions}
@@ -97,7 +105,7 @@ class SampleBuilder:
     image_size: int
     mask_size: int
     instances: bool = False
-    cache: ImageFeatureCache | None = None
+    cache: FeatureCache | None = None
     composition: Composition | None = None
     view_size: int = 0
 

@@ -2,6 +2,8 @@
 
 Fields are TrainConfig's, as for training: `data` says which pictures and sentences are read, and which sentences are
 added to them. docs/shards.md has more.
+
+A command may import what stands above it: this one needs `synthesis.enrich`, which nothing else in `data` does.
 """
 
 from __future__ import annotations
