@@ -27,6 +27,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from jmceln_core import markdown
 from jmceln_core.config import ConfigError, ModelConfig, load_model_config
 from jmceln_core.model import TextFeatures, build_model
 
@@ -131,15 +132,13 @@ def _materialise(module: nn.Module) -> nn.Module:
 
 def as_table(parts: Sequence[Part]) -> str:
     """A Markdown table: millions of parameters and of MACs."""
-    lines = [
-        "| part | parameters (M) | that learn (M) | MACs per image (M) | MACs per sentence (M) |",
-        "|---|---:|---:|---:|---:|",
-    ]
+    rows = []
     for part in [*parts, total(parts)]:
         name, parameters, learning, *macs = asdict(part).values()
         sizes = [f"{value / 1e6:,.3f}" for value in (parameters, learning)]
-        lines.append("| " + " | ".join([name, *sizes, *(f"{value / 1e6:,.1f}" for value in macs)]) + " |")
-    return "\n".join(lines)
+        rows.append((name, *sizes, *(f"{value / 1e6:,.1f}" for value in macs)))
+    header = ("part", "parameters (M)", "that learn (M)", "MACs per image (M)", "MACs per sentence (M)")
+    return "\n".join(markdown.table(header, rows, align="lrrrr"))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -20,6 +20,7 @@ from typing import Any
 from jmceln_core.data.grounding import DataError
 from jmceln_core.evaluation import bootstrap, protocol, report, sections
 from jmceln_core.evaluation.run import Record
+from jmceln_core.markdown import table
 
 _METRICS = (*report.BRIEF, "gIoU", "cIoU", "N_acc", "T_acc")
 _SHOWN = 3  # unmatched sentences named in the error
@@ -117,12 +118,13 @@ def markdown(found: dict[str, Any]) -> str:
 
     def section(heading: str, label: str, rows: list[tuple[str, dict[str, Any]]]) -> None:
         name = found["protocol"]["name"]
-        lines.extend(["", f"## {heading}", ""])
-        lines.append(f"| {label} (`{name}`) | sentences | pictures | metric | A | B | B - A | B better |")
-        lines.append("|---|---:|---:|---|---:|---:|---:|---:|")
-        for row, part in rows:
-            start = f"| {sections.cell_text(row)} | {part['sentences']} | {part['pictures']} "
-            lines.extend(f"{start}| {metric} | {_cells(values)} |" for metric, values in part["metrics"].items())
+        header = (f"{label} (`{name}`)", "sentences", "pictures", "metric", "A", "B", "B - A", "B better")
+        cells = (
+            (sections.named(row), part["sentences"], part["pictures"], metric, *_cells(values))
+            for row, part in rows
+            for metric, values in part["metrics"].items()
+        )
+        lines.extend(report.section(heading, table(header, cells, align="lrrlrrrr")))
 
     section(report.MAIN[found["main"]], "part", [("all", found)])
     for name in report.BREAKDOWNS:
@@ -159,12 +161,13 @@ def _named(one: dict[str, Any]) -> str:
     return f"{one['model']} (checkpoint {one['checkpoint']}), {one['path']}"
 
 
-def _cells(values: dict[str, float | None]) -> str:
+def _cells(values: dict[str, float | None]) -> tuple[str, ...]:
+    """A, B, B - A with its interval, the share of draws in which B is better."""
     a, b, difference, low, high, better = (values[name] for name in bootstrap.Difference._fields)
     if difference is None:
-        return " | ".join("–" if value is None else f"{value:.3f}" for value in (a, b, difference, better))
+        return tuple(map(sections.number, (a, b, difference, better)))
     ends = "" if low is None else f" [{low:+.3f}, {high:+.3f}]"
-    return f"{a:.3f} | {b:.3f} | {difference:+.3f}{ends} | {'–' if better is None else f'{better:.1%}'}"
+    return f"{a:.3f}", f"{b:.3f}", f"{difference:+.3f}{ends}", "–" if better is None else f"{better:.1%}"
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jmceln_core import markdown
 from jmceln_core.checkpoint import CheckpointError
 from jmceln_core.data.grounding import DataError, read_coco
 from jmceln_core.evaluation import clips, machine, metrics
@@ -157,11 +158,10 @@ def table(found: dict[str, dict[str, list[Trace]]]) -> str:
     names = list(next(iter(found.values())))
     rows = {name: measure([trace for traces in found.values() for trace in traces[name]]) for name in names}
     columns = list(next(iter(rows.values())))
-    lines = [f"| | {' | '.join(columns)} |", "|---|" + "---:|" * len(columns)]
-    for name, row in rows.items():
-        cells = ("–" if np.isnan(value) else f"{value:.2f}" for value in row.values())
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    cells = (
+        (name, *("–" if np.isnan(value) else f"{value:.2f}" for value in row.values())) for name, row in rows.items()
+    )
+    return "\n".join(markdown.table(("", *columns), cells, align="l" + "r" * len(columns)))
 
 
 class _Twin(Segmenter):

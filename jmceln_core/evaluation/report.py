@@ -353,18 +353,16 @@ def threshold_about(part: Mapping[str, Any]) -> str:
 
 
 def _speed(seconds: dict[str, dict[str, float]], machine: dict[str, str | int]) -> list[str]:
-    lines = [
+    about = (
         f"{machine.get('gpu') or machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads, "
-        f"torch {machine['torch']}",
-        "",
-        "| seconds for | count | median | mean | 95th percentile |",
-        "|---|---:|---:|---:|---:|",
-    ]
-    for key, label in (("frame", "a frame: image half and first sentence"), ("sentence", "a further sentence")):
-        if found := seconds.get(key):
-            numbers = " | ".join(f"{found[name]:.4f}" for name in ("median", "mean", "p95"))
-            lines.append(f"| {label} | {found['count']} | {numbers} |")
-    return lines
+        f"torch {machine['torch']}"
+    )
+    rows = (
+        ((label,), (found["count"], *(f"{found[name]:.4f}" for name in ("median", "mean", "p95"))))
+        for key, label in (("frame", "a frame: image half and first sentence"), ("sentence", "a further sentence"))
+        if (found := seconds.get(key))
+    )
+    return [about, "", *sections.table("seconds for", ("count", "median", "mean", "95th percentile"), rows)]
 
 
 def _has_target(records: Sequence[Record]) -> np.ndarray:

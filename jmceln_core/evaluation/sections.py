@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from jmceln_core import markdown
 from jmceln_core.evaluation.landing import LANDINGS
 
 Rows = Sequence[tuple[tuple[str, ...], dict[str, Any]]]
@@ -98,19 +99,14 @@ def calibrations(labels: str, rows: Rows) -> list[str]:
 
 def table(labels: str, heads: Sequence[str], rows: Iterable[tuple[Sequence[str], Sequence[object]]]) -> list[str]:
     """The lines of a table: label columns, whose heads are one string with bars, then numbers."""
-    return [
-        f"| {' | '.join((labels, *heads))} |",
-        "|" + "---|" * (labels.count("|") + 1) + "---:|" * len(heads),
-        *(
-            "| " + " | ".join((*(cell_text(label) for label in row_labels), *map(str, cells))) + " |"
-            for row_labels, cells in rows
-        ),
-    ]
+    left = labels.split(" | ")
+    cells = ((*map(named, row_labels), *numbers) for row_labels, numbers in rows)
+    return markdown.table((*left, *heads), cells, align="l" * len(left) + "r" * len(heads))
 
 
-def cell_text(label: str) -> str:
-    """A label as a cell of a Markdown table."""
-    return label.replace("|", "\\|") or "(none)"
+def named(label: str) -> str:
+    """A label as a cell."""
+    return label or "(none)"
 
 
 def number(value: float | None) -> str:

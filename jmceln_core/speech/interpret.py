@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from jmceln_core import markdown
 from jmceln_core.speech.protocol import Transcription
 
 
@@ -412,12 +413,12 @@ def table() -> str:
     examples: dict[tuple[str, str], list[str]] = {}
     for rule in RULES:
         examples.setdefault((rule.where, rule.name), []).append(rule.example)
-    lines = ["| where | what | for example | becomes |", "|---|---|---|---|"]
+    rows = []
     for (where, name), said in examples.items():
         decision = Interpreter().decide(Transcription(said[0], 1.0))
         becomes = decision.command or ("(the command ends)" if decision.ends else "(refused)")
-        lines.append(f"| {where} | {name} | {said[0]} | {becomes} |")
-    return "\n".join(lines)
+        rows.append((where, name, said[0], becomes))
+    return "\n".join(markdown.table(("where", "what", "for example", "becomes"), rows))
 
 
 def main(args: Sequence[str] | None = None) -> int:

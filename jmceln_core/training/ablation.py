@@ -27,6 +27,7 @@ from jmceln_core.config import (
     to_dict,
 )
 from jmceln_core.evaluation.bootstrap import Interval
+from jmceln_core.markdown import table
 from jmceln_core.model import build_model
 from jmceln_core.training import losses
 from jmceln_core.training.loop import Trainer
@@ -417,8 +418,8 @@ class Ablation:
         head += ["presence (95 %)"] if self._metrics("presence") else []
         head += [f"minus row {self.study.reference}, paired", "learned (M)", *(["paper"] if self.study.paper else [])]
         left = 2 + len(titles)
-        rule = ["---:", *["---"] * (left - 1), *["---:"] * (len(head) - left)]
-        return "\n".join([_line(head), _line(rule), *(_line(self._cells(row, place)) for row in self.rows)])
+        align = "r" + "l" * (left - 1) + "r" * (len(head) - left)
+        return "\n".join(table(head, (self._cells(row, place) for row in self.rows), align=align))
 
     def _switches(self, row: int) -> dict[str, bool]:
         """ModelConfig's switches that have a column."""
@@ -499,10 +500,6 @@ _PAPER = (
     "Paper: mIoU of Table 2, RefCOCO testB (C = 1024, CLIP, 60 epochs, the epoch best on val). On other data or at "
     "another budget only the signs of the differences can be compared."
 )
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
 
 
 def _plain(found: Interval) -> str:

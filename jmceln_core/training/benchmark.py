@@ -27,6 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from jmceln_core.config import ConfigError, TrainConfig
 from jmceln_core.data.dataset import Batch
 from jmceln_core.evaluation import machine
+from jmceln_core.markdown import table
 from jmceln_core.training.loop import Trainer
 
 MARGIN = 3.0
@@ -103,8 +104,7 @@ class Benchmark:
         if self.random_encoders:
             about += f" Random weights, not published ones: {' and '.join(self.random_encoders)} encoder."
         lines = [about, "Machine: " + ", ".join(f"{name} {value}" for name, value in self.machine.items()) + ".", ""]
-        lines += ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())]
-        return "\n".join(lines)
+        return "\n".join([*lines, *table(("", ""), rows.items())])
 
     def _rate(self, pictures: float) -> str:
         return f"{pictures:.1f} pictures/s, {pictures * self.sentences:.1f} sentences/s"

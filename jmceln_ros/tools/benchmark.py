@@ -35,6 +35,7 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
+from jmceln_core.markdown import table
 from jmceln_ros.common import qos
 from jmceln_ros.common.images import fill_image
 from jmceln_ros.common.lifecycle import run
@@ -177,22 +178,20 @@ def slope(samples: Sequence[tuple[float, float]]) -> float:
 
 def markdown(results: Sequence[Result]) -> str:
     """A table of the results, a line each."""
-    lines = [
-        "| camera | model | seconds | answers/s | frames passed over | median | 99 % | max | of the median in the node "
-        "| memory growth |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
+    header = ["camera", "model", "seconds", "answers/s", "frames passed over", "median", "99 %", "max"]
+    header += ["of the median in the node", "memory growth"]
+    rows = []
     for result in results:
         row = result.row
         model = "no node" if row.direct else f"{row.model:g} s" + ", tracking" * row.tracking
         inside = "-" if row.direct else f"{result.node_median_ms:.2f} ms"
-        lines.append(
-            f"| {row.width}x{row.height}, {row.rate:g} Hz | {model} | {result.seconds:.0f} "
-            f"| {(result.answers - 1) / result.seconds:.1f} | {result.dropped} | {result.median_ms:.2f} ms "
-            f"| {result.p99_ms:.2f} ms | {result.max_ms:.2f} ms | {inside} "
-            f"| {result.growth_mib_per_minute:+.2f} MiB/min |"
-        )
-    return "\n".join(lines)
+        rows.append((
+            f"{row.width}x{row.height}, {row.rate:g} Hz", model, f"{result.seconds:.0f}",
+            f"{(result.answers - 1) / result.seconds:.1f}", result.dropped,
+            *(f"{ms:.2f} ms" for ms in (result.median_ms, result.p99_ms, result.max_ms)), inside,
+            f"{result.growth_mib_per_minute:+.2f} MiB/min",
+        ))  # fmt: skip
+    return "\n".join(table(header, rows))
 
 
 class Receiver(Node):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from jmceln_core import markdown
 from jmceln_ros.common.parameters import named
 from jmceln_ros.common.sources import CameraSettings
 from jmceln_ros.segment.settings import SegmentSettings
@@ -16,7 +17,7 @@ NODES = {"segment_node": SegmentSettings, "speech_node": SpeechSettings, "camera
 
 def table(kind: type[Any]) -> str:
     """A Markdown table of a node's parameters, for docs/ros.md."""
-    lines = ["| parameter | type | default | range | changes | meaning |", "|---|---|---|---|---|---|"]
+    rows = []
     for name, spec in named(kind).items():
         meta = spec.metadata
         allowed = (
@@ -24,11 +25,9 @@ def table(kind: type[Any]) -> str:
             if meta["low"] is None
             else f"{meta['low']:g} to {meta['high']:g}"
         )
-        lines.append(
-            f"| `{name}` | {type(spec.default).__name__} | `{json.dumps(spec.default)}` | {allowed} | "
-            f"{meta['changes']} | {meta['description']} |"
-        )
-    return "\n".join(lines)
+        default = f"`{json.dumps(spec.default)}`"
+        rows.append((f"`{name}`", type(spec.default).__name__, default, allowed, meta["changes"], meta["description"]))
+    return "\n".join(markdown.table(("parameter", "type", "default", "range", "changes", "meaning"), rows))
 
 
 def main() -> None:

@@ -35,6 +35,7 @@ import numpy as np
 
 from jmceln_core.command import positive
 from jmceln_core.config import ConfigError, from_dict, read_yaml, resource
+from jmceln_core.markdown import table
 from jmceln_core.speech.activity import Utterance
 from jmceln_core.speech.audio import RATE
 from jmceln_core.speech.bench import noise, speaker
@@ -558,11 +559,10 @@ _QUIET_HEADS = "engine | sound | seconds | utterances | transcribed | accepted |
 
 def _section(heading: str, heads: str, rows: Iterable[Sequence[object]], about: str = "") -> list[str]:
     """A table under its heading; nothing without rows."""
-    body = ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows]
-    if not body:
+    rows = list(rows)
+    if not rows:
         return []
-    rule = "|" + "---|" * (heads.count("|") + 1)
-    return ["", f"## {heading}", "", *([about, ""] if about else []), f"| {heads} |", rule, *body]
+    return ["", f"## {heading}", "", *([about, ""] if about else []), *table(heads.split(" | "), rows)]
 
 
 def _row(row: Mapping[str, Any]) -> tuple[object, ...]:
