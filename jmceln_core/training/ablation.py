@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import torch
+from scipy import stats
 
 from jmceln_core.config import (
     ConfigError,
@@ -272,42 +273,11 @@ def _finished(config: TrainConfig, path: Path) -> Outcome | None:
 # the table
 
 
-def t_quantile(probability: float, freedom: int) -> float:
-    """The quantile of Student's t distribution with `freedom` degrees of freedom, for a probability above one half.
-
-    By bisection on the distribution function, which is elementary for whole degrees of freedom (Abramowitz and Stegun,
-    26.7.3 and 26.7.4).
-    """
-    if not 0.5 < probability < 1 or freedom < 1:
-        raise ValueError(f"probability={probability} must lie between 0.5 and 1, freedom={freedom} be at least 1")
-    low, high = 0.0, 1.0
-    while _t_inside(high, freedom) < 2 * probability - 1:
-        low, high = high, 2 * high
-    for _ in range(80):
-        middle = (low + high) / 2
-        if _t_inside(middle, freedom) < 2 * probability - 1:
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2
-
-
-def _t_inside(t: float, freedom: int) -> float:
-    """P(-t < T < t)."""
-    angle = math.atan(t / math.sqrt(freedom))
-    cosine, odd = math.cos(angle), freedom % 2
-    term = cosine if odd else 1.0
-    total = term if freedom > 1 else 0.0
-    for k in range(3 if odd else 2, freedom, 2):
-        term *= cosine**2 * (k - 1) / k
-        total += term
-    inside = math.sin(angle) * total
-    return 2 / math.pi * (angle + inside) if odd else inside
-
-
 def t_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
     """The mean and its Student t interval, m -/+ t s / sqrt(n) with n - 1 degrees of freedom: what the mean over many
-    more seeds would be. One value has no interval (NaN), none has no mean either."""
+    more seeds would be. One value has no interval (NaN), none has no mean either. ValueError: no such `level`."""
+    if not 0 < level < 1:
+        raise ValueError(f"level={level} must lie between 0 and 1")
     count = len(values)
     if not count:
         return Interval(math.nan, math.nan, math.nan)
@@ -315,7 +285,7 @@ def t_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
     if count == 1:
         return Interval(mean, math.nan, math.nan)
     variance = math.fsum((v - mean) ** 2 for v in values) / (count - 1)
-    half = t_quantile((1 + level) / 2, count - 1) * math.sqrt(variance / count)
+    half = float(stats.t.ppf((1 + level) / 2, count - 1)) * math.sqrt(variance / count)
     return Interval(mean, mean - half, mean + half)
 
 

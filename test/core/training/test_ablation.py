@@ -12,7 +12,7 @@ import pytest
 from jmceln_core import ablate
 from jmceln_core.config import ConfigError, DataConfig, LossConfig, OptimConfig, TrainConfig, load_model_config, to_dict
 from jmceln_core.training import ablation
-from jmceln_core.training.ablation import TABLE_2, Ablation, t_interval, t_quantile
+from jmceln_core.training.ablation import TABLE_2, Ablation, t_interval
 from support.refer_miniature import build
 
 ROWS, PARTS = TABLE_2.rows, TABLE_2.parts
@@ -32,8 +32,12 @@ CONFIG = TrainConfig(model="tiny", optim=OptimConfig(steps=10))
         (0.975, 120, 1.97993),
     ],
 )
-def test_t_quantile(probability: float, freedom: int, expected: float) -> None:
-    assert t_quantile(probability, freedom) == pytest.approx(expected, rel=3e-6)
+def test_t_interval_is_as_wide_as_the_tables_say(probability: float, freedom: int, expected: float) -> None:
+    found = t_interval(range(freedom + 1), 2 * probability - 1)
+    error = math.sqrt((freedom + 2) / 12)  # of n whole numbers in a row the variance is n (n + 1) / 12
+    assert found.value == pytest.approx(freedom / 2)
+    assert found.high - found.value == pytest.approx(expected * error, rel=3e-6)
+    assert found.value - found.low == pytest.approx(expected * error, rel=3e-6)
 
 
 def test_t_interval() -> None:
@@ -48,6 +52,8 @@ def test_t_interval() -> None:
     assert math.isnan(one.high)
     assert math.isnan(t_interval([]).value)
     assert t_interval([2.0, 2.0]) == (2, 2, 2)
+    with pytest.raises(ValueError, match="level=1"):
+        t_interval([2.0, 2.0], 1)
 
 
 def _ablation(miou: dict[int, list[float]]) -> Ablation:
