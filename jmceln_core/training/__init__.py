@@ -1,1 +1,1 @@
-"""Losses, optimiser groups and schedule, cached features, the loop."""
+"""The loop with feed, step, validation and resume; losses, optimiser groups and schedule, cached features."""

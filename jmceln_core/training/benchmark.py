@@ -14,7 +14,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from jmceln_core.data.dataset import Batch
 from jmceln_core.evaluation import machine
 from jmceln_core.markdown import table
 from jmceln_core.training.loop import Trainer
+from jmceln_core.training.step import Learner
 
 MARGIN = 3.0
 WARM = 3  # training steps before the clock starts: caches, the allocator, the choice of kernels
@@ -124,10 +125,10 @@ def measure(config: TrainConfig, *, steps: int = 30, device: str | torch.device 
     config = replace(config, optim=replace(config.optim, steps=filled + read))
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(config, Path(folder), device=device)
-        pipeline, held = _pipeline(trainer, filled)
+        pipeline, held = _pipeline(trainer.feed.steps(0, trainer.steps), filled)
         if trainer.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(trainer.device)
-        seconds = [_step(trainer, held[n % len(held)]) for n in range(WARM + steps)][WARM:]
+        seconds = [_step(trainer.learner, held[n % len(held)]) for n in range(WARM + steps)][WARM:]
         memory = _peak_memory(trainer.device)
         model = trainer.model_config
         image, text = model.image_encoder, model.text_encoder
@@ -152,7 +153,7 @@ def measure(config: TrainConfig, *, steps: int = 30, device: str | torch.device 
             step_median=float(np.median(seconds)),
             step_95=float(np.percentile(seconds, 95)),
             peak_memory=memory,
-            flop=_flop(trainer, held[0]),
+            flop=_flop(trainer.learner, held[0]),
             bf16_peak=bf16_peak(str(about.get("gpu", ""))),
         )
 
@@ -162,11 +163,11 @@ def bf16_peak(gpu: str) -> float | None:
     return next((1e12 * peak for name, peak in PEAKS.items() if re.fullmatch(name, gpu)), None)
 
 
-def _pipeline(trainer: Trainer, filled: int) -> tuple[float, list[list[Batch]]]:
-    """Seconds that the loader takes for the steps after the first `filled`, and the data of the first few."""
+def _pipeline(steps: Iterable[list[Batch]], filled: int) -> tuple[float, list[list[Batch]]]:
+    """Seconds that the steps' data take after the first `filled`, and the data of the first few."""
     held: list[list[Batch]] = []
     begin = time.perf_counter()
-    for number, parts in enumerate(trainer._steps()):
+    for number, parts in enumerate(steps):
         if len(held) < HELD:
             held.append(parts)
         if number == filled - 1:  # what was made in advance is used up
@@ -174,21 +175,21 @@ def _pipeline(trainer: Trainer, filled: int) -> tuple[float, list[list[Batch]]]:
     return time.perf_counter() - begin, held
 
 
-def _step(trainer: Trainer, parts: list[Batch]) -> float:
+def _step(learner: Learner, parts: list[Batch]) -> float:
     """Seconds of a training step."""
     begin = time.perf_counter()
-    trainer._train_step(parts)
-    if trainer.device.type == "cuda":
-        torch.cuda.synchronize(trainer.device)
+    learner.learn(parts, 0)
+    if learner.fabric.device.type == "cuda":
+        torch.cuda.synchronize(learner.fabric.device)
     return time.perf_counter() - begin
 
 
-def _flop(trainer: Trainer, parts: list[Batch]) -> int:
+def _flop(learner: Learner, parts: list[Batch]) -> int:
     """Floating point operations of a step's matrix products and convolutions, a multiplication and an addition being
     two; attention's are counted as the two products it consists of, on any device."""
     formulas: dict[Any, Any] = {torch.ops.aten.convolution_backward: _convolution_backward}
     with FlopCounterMode(display=False, custom_mapping=formulas) as counter, sdpa_kernel(SDPBackend.MATH):
-        trainer._train_step(parts)
+        learner.learn(parts, 0)
     return counter.get_total_flops()
 
 

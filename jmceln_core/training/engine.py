@@ -67,6 +67,11 @@ def _shard(model: JMCELN, mesh: Any) -> JMCELN:
     return model
 
 
+def summed(fabric: Fabric, tensor: Tensor) -> Tensor:
+    """The sum over processes."""
+    return cast(Tensor, fabric.all_reduce(tensor, reduce_op="sum")) if fabric.world_size > 1 else tensor
+
+
 def whole(tensor: Tensor) -> Tensor:
     """A tensor in one piece, on the CPU, apart from the graph. Of a sharded one, every process must ask."""
     tensor = tensor.detach()

@@ -142,8 +142,8 @@ def test_a_run_trains_on_composed_pictures_and_refuses_cached_ones(root, tmp_pat
         optim=OptimConfig(steps=3, images=4, sentences=2, lr=1e-3),
     )
     trainer = Trainer(config, tmp_path / "run", device="cpu")
-    known = {e.text for some in trainer.dataset.expressions for e in some}
-    assert any(set(trainer.dataset[step][0].texts) - known for step in range(3))
+    known = {e.text for some in trainer.feed.dataset.expressions for e in some}
+    assert any(set(trainer.feed.dataset[step][0].texts) - known for step in range(3))
     trainer.run()
     (line,) = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
     assert math.isfinite(line["loss"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -103,20 +103,20 @@ def test_the_peak_is_that_of_the_gpu_by_name(gpu: str, tera: float | None) -> No
 
 def test_operations_of_a_step_are_those_of_nearly_three_forward_passes(config: TrainConfig, tmp_path: Path) -> None:
     trainer = Trainer(config, tmp_path / "run", device="cpu")
-    parts = next(trainer._steps())
+    parts = next(trainer.feed.steps(0, trainer.steps))
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-        trainer._predict(parts[0], dense=None)
+        trainer.learner.predict(parts[0], dense=None)
     forward = counter.get_total_flops()
     # every product has two in the backward pass, but for gradients that nobody needs, such as the picture's own
-    assert 2.9 * forward < benchmark._flop(trainer, parts) < 3 * forward
+    assert 2.9 * forward < benchmark._flop(trainer.learner, parts) < 3 * forward
 
 
-def counted(step: Callable[[], Tensor]) -> int:
+def counted(forward: Callable[[], Tensor]) -> int:
     """Operations of a computation and of its gradients."""
 
     class Fake:
-        def _train_step(self, parts: object) -> None:
-            step().sum().backward()
+        def learn(self, parts: object, step: int) -> None:
+            forward().sum().backward()
 
     return benchmark._flop(Fake(), [])  # type: ignore[arg-type]
 
@@ -155,15 +155,14 @@ def test_the_pipelines_clock_starts_when_what_workers_made_in_advance_is_used_up
 ) -> None:
     now = 0.0
 
-    class Fake:
-        def _steps(self) -> object:
-            nonlocal now
-            for number in range(20):
-                now += 0.0 if number < 6 else 1.0
-                yield [number]
+    def steps() -> Iterator[list[int]]:
+        nonlocal now
+        for number in range(20):
+            now += 0.0 if number < 6 else 1.0
+            yield [number]
 
     monkeypatch.setattr(benchmark.time, "perf_counter", lambda: now)
-    seconds, held = benchmark._pipeline(Fake(), 6)  # type: ignore[arg-type]
+    seconds, held = benchmark._pipeline(steps(), 6)  # type: ignore[arg-type]
     assert seconds == 14
     assert held == [[n] for n in range(benchmark.HELD)]
 

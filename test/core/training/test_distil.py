@@ -87,9 +87,9 @@ def test_teacher_and_student_see_the_same_view_and_the_student_its_area_average(
     config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer = Trainer(config, tmp_path / "run", device="cpu")
-    assert trainer.dataset is not None
-    assert trainer.teacher is not None
-    (batch,) = trainer.dataset[0]
+    assert trainer.feed.dataset is not None
+    assert trainer.learner.teacher is not None
+    (batch,) = trainer.feed.dataset[0]
     assert batch.images.shape == (2, 3, 2 * SIDE, 2 * SIDE)
     assert batch.truth.shape[2:] == (trainer.model_config.mask_size,) * 2
     seen: dict[str, Any] = {}
@@ -101,11 +101,11 @@ def test_teacher_and_student_see_the_same_view_and_the_student_its_area_average(
     ask = Teacher.__call__
     monkeypatch.setattr(Teacher, "__call__", look)
     trainer.model.register_forward_pre_hook(lambda module, arguments: seen.update(student=arguments[0]))
-    trainer._train_step([batch])
+    trainer.learner.learn([batch], trainer.step)
     assert torch.equal(seen["teacher"], batch.images)
     assert seen["texts"] == [text for n, text in enumerate(batch.texts) if n % 3 < 2]
     torch.testing.assert_close(seen["student"], F.avg_pool2d(batch.images.float() / 255, 2), rtol=0, atol=0)
-    plain = trainer.validation[0].images
+    plain = trainer.feed.validation[0].images
     trainer.validate()
     assert plain.shape[2:] == (SIDE, SIDE)
     assert seen["student"].dtype == torch.uint8
@@ -138,18 +138,18 @@ def test_a_batch_that_is_learned_by_heart_is_what_the_teacher_says(
     loss = LossConfig(cross_entropy=1e-4, presence=1e-4, iou=1e-4)
     settings = replace(config, loss=loss, optim=replace(config.optim, steps=200, dense=0, lr=5e-3, schedule="cosine"))
     trainer = Trainer(settings, tmp_path / "run", device="cpu")
-    assert trainer.dataset is not None
-    assert trainer.teacher is not None
-    batch = trainer.dataset[0]
+    assert trainer.feed.dataset is not None
+    assert trainer.learner.teacher is not None
+    batch = trainer.feed.dataset[0]
     found = []
     for _ in range(trainer.steps):
-        found.append(trainer._train_step(batch))
+        found.append(trainer.learner.learn(batch, trainer.step).found)
         trainer.step += 1
     assert found[-1]["distil_trusted"] == 1
-    trainer.wrapped.eval()
+    trainer.learner.wrapped.eval()
     with torch.no_grad():
-        prediction = trainer._predict(batch[0], dense=None)
-    lesson = trainer.teacher(batch[0].images, batch[0].texts)
+        prediction = trainer.learner.predict(batch[0], dense=None)
+    lesson = trainer.learner.teacher(batch[0].images, batch[0].texts)
     mask = F.adaptive_avg_pool2d(lesson.mask, prediction.logits.shape[2:])
     there = batch[0].present.flatten()
     away = (prediction.logits.softmax(1)[:, 1] - mask)[there].abs()
@@ -163,8 +163,8 @@ def test_parts_of_a_step_add_up_to_the_step(config: TrainConfig, tmp_path: Path,
     for parts in (1, 2):
         settings = replace(config, optim=replace(config.optim, accumulate=parts))
         trainer = Trainer(settings, tmp_path / str(parts), device="cpu")
-        assert trainer.dataset is not None
-        found.append(trainer._train_step(trainer.dataset[0]))
+        assert trainer.feed.dataset is not None
+        found.append(trainer.learner.learn(trainer.feed.dataset[0], trainer.step).found)
     assert found[0]["distil_trusted"] > 0
     assert found[0] == pytest.approx(found[1], rel=1e-5)
 
@@ -182,10 +182,10 @@ def test_a_resumed_run_equals_an_uninterrupted_one_and_the_teacher_stays_as_it_i
         assert one.keys() == two.keys()
         assert all(torch.equal(one[key], two[key]) for key in one)
     kept = checkpoint.load(config.distil.teacher).state
-    assert whole.teacher is not None
-    assert all(torch.equal(kept[name], x) for name, x in whole.teacher.model.state_dict().items())
-    assert not any(p.requires_grad or p.grad is not None for p in whole.teacher.model.parameters())
-    assert not any(module.training for module in whole.teacher.model.modules())
+    assert whole.learner.teacher is not None
+    assert all(torch.equal(kept[name], x) for name, x in whole.learner.teacher.model.state_dict().items())
+    assert not any(p.requires_grad or p.grad is not None for p in whole.learner.teacher.model.parameters())
+    assert not any(module.training for module in whole.learner.teacher.model.modules())
 
 
 def test_a_teacher_changes_neither_the_start_nor_the_truths_losses(config: TrainConfig, tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_a_teacher_changes_neither_the_start_nor_the_truths_losses(config: Train
     )
     for one, two in zip(taught.model.parameters(), alone.model.parameters(), strict=True):
         assert torch.equal(one, two)
-    found, without = (trainer._train_step(trainer.dataset[0]) for trainer in (taught, alone))  # type: ignore[index]
+    found, without = (t.learner.learn(t.feed.dataset[0], t.step).found for t in (taught, alone))  # type: ignore[index]
     assert {name for name in found if name.startswith("distil")} == found.keys() - without.keys()
     assert all(found[name] == value for name, value in without.items() if name not in ("loss", "gradient"))
     assert found["loss"] > without["loss"]
@@ -216,9 +216,9 @@ def test_the_students_cached_features_are_not_the_teachers(config: TrainConfig, 
     found = []
     for name, one in (("cached", cached), ("running", settings)):
         trainer = Trainer(one, tmp_path / name, device="cpu")
-        assert trainer.dataset is not None
-        assert (trainer.texts is not None) == (one is cached)
-        found.append(trainer._train_step(trainer.dataset[0]))
+        assert trainer.feed.dataset is not None
+        assert (trainer.feed.texts is not None) == (one is cached)
+        found.append(trainer.learner.learn(trainer.feed.dataset[0], trainer.step).found)
     assert found[0] == pytest.approx(found[1], rel=5e-3)  # features are kept in fp16
     with pytest.raises(ConfigError, match=r"data\.cache keeps pictures of 64 x 64, the teacher sees 128 x 128"):
         Trainer(replace(cached, distil=config.distil), tmp_path / "larger", device="cpu")

@@ -19,6 +19,7 @@ from jmceln_core.model import build_model
 from jmceln_core.train import main
 from jmceln_core.training.features import ImageFeatureCache, TextFeatureCache
 from jmceln_core.training.loop import Trainer
+from jmceln_core.training.run_folder import TrainingError
 from support.discs import MODEL, build, command, write_model
 
 NO_BATCH_STATISTICS = ("pan=false",)  # the PAN's SwitchNorm sees the pictures that are worked off together
@@ -118,10 +119,10 @@ def test_workers_change_nothing(small: TrainConfig, tmp_path: Path) -> None:
 
 def test_cached_features_know_what_they_depend_on_and_any_text(config: TrainConfig, tmp_path: Path) -> None:
     trainer = Trainer(config, tmp_path / "run", device="cpu")
-    assert trainer.dataset is not None
-    cache, encoder = trainer.builder.cache, trainer.model.image_encoder
+    assert trainer.feed.dataset is not None
+    cache, encoder = trainer.feed.builder.cache, trainer.model.image_encoder
     assert cache is not None
-    picture = trainer.dataset.pictures[0]
+    picture = trainer.feed.dataset.pictures[0]
     elsewhere = replace(picture, path=tmp_path / "discs" / "images" / picture.path.name)
     assert cache.path(picture, 0) != cache.path(elsewhere, 0)
     folders = [ImageFeatureCache(tmp_path, encoder, 64, (blocks,)).folder for blocks in (8, 9)]
@@ -189,8 +190,8 @@ def test_tensorboard_has_losses_rates_metrics_and_pictures(small: TrainConfig, t
 def test_an_unreadable_picture_is_counted_and_the_run_goes_on(small: TrainConfig, tmp_path: Path) -> None:
     root = build(tmp_path / "broken")
     trainer = Trainer(replace(small, data=replace(small.data, root=root)), tmp_path / "run", device="cpu")
-    assert trainer.dataset is not None
-    for picture in (trainer.dataset.pictures[0], trainer.validation.items[0].picture):
+    assert trainer.feed.dataset is not None
+    for picture in (trainer.feed.dataset.pictures[0], trainer.feed.validation.items[0].picture):
         picture.path.write_bytes(b"not a picture")
     trainer.run()
     assert [line["skipped_pictures"] for line in lines(tmp_path / "run")] == [pytest.approx(3, abs=2)] * 2
@@ -247,8 +248,8 @@ def test_validation_adds_up_as_one_sentence_after_the_other(config: TrainConfig,
     ious, hits = [], []
     told: dict[str, list[bool]] = {"accepted": [], "rejected": [], "names_accepted": [], "nothing_rejected": []}
     trainer.model.eval()
-    for asked in trainer.validation.items:
-        sample = trainer.builder(asked.picture, asked.sentences)
+    for asked in trainer.feed.validation.items:
+        sample = trainer.feed.builder(asked.picture, asked.sentences)
         image = torch.from_numpy(np.ascontiguousarray(sample.image.transpose(2, 0, 1)))[None]
         with torch.no_grad():  # together: on its own a sentence is another product, equal to rounding only
             out = trainer.model(image, trainer.model.text_encoder.tokenize(sample.texts))
@@ -279,7 +280,7 @@ def test_parts_that_start_new_have_a_rate_of_their_own(small: TrainConfig, tmp_p
     settings = replace(small, start_from=start, model_overrides=("colour_path=true",), optim=optim)
     trainer = Trainer(settings, tmp_path / "second", device="cpu")
     path_of = {id(p): name for name, p in trainer.model.named_parameters()}
-    rates = {path_of[id(p)]: g["lr"] for g in trainer.optimiser.param_groups for p in g["params"]}
+    rates = {path_of[id(p)]: g["lr"] for g in trainer.learner.optimiser.param_groups for p in g["params"]}
     assert {name for name, lr in rates.items() if lr == pytest.approx(5 * small.optim.lr)} == {
         name for name in rates if name.startswith("colour_path.")
     }
@@ -288,8 +289,8 @@ def test_parts_that_start_new_have_a_rate_of_their_own(small: TrainConfig, tmp_p
     trainer.run()
     (tmp_path / "second" / "last.safetensors").replace(start)
     again = Trainer(settings, tmp_path / "second", device="cpu")
-    assert [(g["name"], g["initial_lr"], len(g["params"])) for g in again.optimiser.param_groups] == [
-        (g["name"], g["initial_lr"], len(g["params"])) for g in trainer.optimiser.param_groups
+    assert [(g["name"], g["initial_lr"], len(g["params"])) for g in again.learner.optimiser.param_groups] == [
+        (g["name"], g["initial_lr"], len(g["params"])) for g in trainer.learner.optimiser.param_groups
     ]
 
 
@@ -309,7 +310,7 @@ def test_validation_says_which_share_of_what_pans_add_is_live(config: TrainConfi
 def test_a_loss_that_is_not_finite_is_skipped_and_counted_and_many_end_the_run(
     small: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from jmceln_core.training import loop, losses
+    from jmceln_core.training import losses, step
 
     real = losses.grounding_loss
 
@@ -321,8 +322,8 @@ def test_a_loss_that_is_not_finite_is_skipped_and_counted_and_many_end_the_run(
         def loss(*arguments: object) -> object:
             total, terms = real(*arguments)  # type: ignore[arg-type]
             if steps(trainer.step):
-                assert all(s.isfinite().all() for s in trainer.statistics)
-                for statistic in trainer.statistics:
+                assert all(s.isfinite().all() for s in trainer.learner.statistics)
+                for statistic in trainer.learner.statistics:
                     statistic.data.fill_(math.nan)  # as a forward pass that overflows leaves them
                 return total * math.nan, terms
             return total, terms
@@ -338,10 +339,10 @@ def test_a_loss_that_is_not_finite_is_skipped_and_counted_and_many_end_the_run(
     assert all(p.isfinite().all() for p in trainer.model.parameters())
     assert any(not torch.equal(b, p) for b, p in zip(before, trainer.model.parameters(), strict=True))
 
-    monkeypatch.setattr(loop, "DIVERGED", 3)
+    monkeypatch.setattr(step, "DIVERGED", 3)
     small = replace(small, optim=replace(small.optim, epochs=4))
     kept = (tmp_path / "run" / "state.safetensors").read_bytes()
-    with pytest.raises(loop.TrainingError, match=r"3 steps in a row .*optim\.lr"):
+    with pytest.raises(TrainingError, match=r"3 steps in a row .*optim\.lr"):
         broken(lambda step: True).run()
     assert (tmp_path / "run" / "state.safetensors").read_bytes() != kept  # step 10 was saved, counted as skipped
     assert lines(tmp_path / "run")[-1]["skipped_steps"] == 2
@@ -437,14 +438,14 @@ def test_overfitting_one_batch_reaches_095(data_root: Path, tmp_path: Path) -> N
         threads=1,
     )
     trainer = Trainer(settings, tmp_path / "run", device="cpu")
-    assert trainer.dataset is not None
-    batch = trainer.dataset[0]
+    assert trainer.feed.dataset is not None
+    batch = trainer.feed.dataset[0]
     for _ in range(trainer.steps):
-        trainer._train_step(batch)
+        trainer.learner.learn(batch, trainer.step)
         trainer.step += 1
-    trainer.wrapped.eval()
+    trainer.learner.wrapped.eval()
     with torch.no_grad():
-        prediction = trainer._predict(batch[0], dense=None)
+        prediction = trainer.learner.predict(batch[0], dense=None)
     guess = (prediction.logits[:, 1] > prediction.logits[:, 0]).numpy()
     truth = (batch[0].truth.flatten(0, 1) > 127).numpy()
     ious = [(g & t).sum() / (g | t).sum() for g, t in zip(guess, truth, strict=True) if t.any()]
