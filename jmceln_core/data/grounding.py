@@ -30,6 +30,11 @@ class DataError(RuntimeError):
     """A data set that cannot be read; the message names the file and the remedy."""
 
 
+def encoded(mask: np.ndarray) -> dict[str, Any]:
+    """The RLE of a (H, W) bool mask; its counts are bytes."""
+    return coco_mask.encode(np.asfortranarray(mask, np.uint8))
+
+
 @dataclass(frozen=True)
 class Instance:
     """One annotated object.
@@ -43,6 +48,13 @@ class Instance:
     segmentation: Any
     box: tuple[float, float, float, float]
     crowd: bool = False
+
+    @classmethod
+    def of_mask(cls, key: int, category: str, mask: np.ndarray, crowd: bool = False) -> Instance:
+        """The instance of a (H, W) bool mask, with its RLE and its box."""
+        rle = encoded(mask)
+        x, y, w, h = map(float, coco_mask.toBbox(rle))
+        return cls(key, category, rle, (x, y, w, h), crowd)
 
     def mask(self, height: int, width: int) -> np.ndarray:
         """(H, W) bool mask at the picture's own size; of an instance with a box alone (crowd regions), the box."""

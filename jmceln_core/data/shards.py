@@ -29,13 +29,12 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
-from pycocotools import mask as coco_mask
 from torch.utils.data import IterableDataset, get_worker_info
 from tqdm import tqdm
 
 from jmceln_core.config import to_dict
 from jmceln_core.data.dataset import Batch, Sample, SampleBuilder, collate, sample_or_another, share_of
-from jmceln_core.data.grounding import DataError, Expression, GroundingData, Instance, Picture
+from jmceln_core.data.grounding import DataError, Expression, GroundingData, Instance, Picture, encoded
 from jmceln_core.data.sampling import Group, Outline, outline, plan_picture
 
 INDEX = "index.jsonl"
@@ -128,7 +127,7 @@ class _Record(NamedTuple):
         number, picture, expressions = self
 
         def plain(instance: Instance) -> dict[str, Any]:
-            rle = coco_mask.encode(np.asfortranarray(instance.mask(picture.height, picture.width).astype(np.uint8)))
+            rle = encoded(instance.mask(picture.height, picture.width))
             return asdict(instance) | {"segmentation": rle | {"counts": rle["counts"].decode()}}
 
         values = {

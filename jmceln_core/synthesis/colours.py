@@ -80,6 +80,11 @@ def name_pixels(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return strict[codes], loose[codes]
 
 
+def by_word(shares: np.ndarray) -> dict[str, float]:
+    """(11,) shares of each colour, by its word."""
+    return dict(zip(NAMES, shares.tolist(), strict=True))
+
+
 def shares(named: np.ndarray) -> np.ndarray:
     """(11,) float: the share of some pixels that surely has each colour; from the first output of `name_pixels`."""
     counts = np.bincount(named[named != UNNAMED], minlength=len(NAMES))

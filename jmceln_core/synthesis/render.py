@@ -28,7 +28,7 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from jmceln_core.data.grounding import DataError
+from jmceln_core.data.grounding import DataError, encoded
 from jmceln_core.synthesis.tabletop import sentences
 from jmceln_core.synthesis.tabletop.facts import Facts
 from jmceln_core.synthesis.tabletop.scene import Scene, compose
@@ -72,7 +72,7 @@ def annotate(
         area = int(mask.sum())
         if area < SMALLEST:
             continue
-        rle = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+        rle = encoded(mask)
         annotations.append(
             {
                 "id": picture_id * _PER_PICTURE + index,

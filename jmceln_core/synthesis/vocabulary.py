@@ -263,6 +263,11 @@ def known_categories() -> tuple[str, ...]:
     return tuple(_TABLE)
 
 
+def with_article(name: str) -> str:
+    """ "a cup", "an orange cup"."""
+    return f"an {name}" if name[0] in "aeiou" else f"a {name}"
+
+
 def plural(name: str) -> str:
     """The plural of a name: "cup" -> "cups", "wine glass" -> "wine glasses"."""
     if name in _IRREGULAR:

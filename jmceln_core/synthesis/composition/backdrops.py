@@ -67,6 +67,12 @@ def table(texture: Path, kinds: frozenset[str], rng: np.random.Generator, side: 
     return Backdrop(Picture(0, texture, height, width), rgb, [], [], kinds)
 
 
+def textured(textures: Sequence[Path], shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """(H, W, 3) uint8: a part of one of the textures, for a ground of that shape (H, W)."""
+    part = table(textures[int(rng.integers(len(textures)))], frozenset(), rng, max(shape)).rgb
+    return cv2.resize(part, shape[::-1], interpolation=cv2.INTER_AREA)
+
+
 def _is_clean(mask: np.ndarray) -> bool:
     area = int(np.count_nonzero(mask))
     return area > SMALLEST / 2 and is_in_one_piece(mask, area)

@@ -32,9 +32,7 @@ PARTLY = 0.3  # less of a colour than that does not make somebody one "in" it, o
 FEW = 12  # pixels
 SCRAP = 0.02  # less of a colour than that, of all the pixels of somebody without labels, is not even on their shoes
 
-
-def _set(words: str) -> frozenset[str]:
-    return frozenset(words.split())
+_set = words.set_of
 
 
 class Part(NamedTuple):
@@ -307,11 +305,7 @@ def _mentions(text: str) -> Iterator[_Mention]:
 
 def may_be(rgb: np.ndarray) -> dict[str, float]:
     """The share of some pixels (n, 3) uint8 that may be called by each colour word."""
-    return _shares(colours.name_pixels(rgb)[1])
-
-
-def _shares(possible: np.ndarray) -> dict[str, float]:
-    return dict(zip(colours.NAMES, colours.possible_shares(possible).tolist(), strict=True))
+    return colours.by_word(colours.possible_shares(colours.name_pixels(rgb)[1]))
 
 
 class Look:
@@ -376,7 +370,8 @@ class Look:
         labels = labels & self._present
         if labels not in self._measured:
             wanted = np.array([name in labels for name in self._names])
-            self._measured[labels] = _shares(self._possible[wanted[self._labels]])
+            shares = colours.possible_shares(self._possible[wanted[self._labels]])
+            self._measured[labels] = colours.by_word(shares)
         return self._measured[labels][colour]
 
     @cached_property
@@ -480,7 +475,7 @@ def _wearing(name: str, colour: str = "") -> Fact:
 
     def phrases(verbs: tuple[str, ...], count: int = 1) -> tuple[str, ...]:
         several = [vocabulary.plural(thing) for thing in things]
-        objects = several if count > 1 or several == things else [_article(thing) + thing for thing in things]
+        objects = several if count > 1 or several == things else [vocabulary.with_article(thing) for thing in things]
         return tuple(f"{verb} {thing}" for verb in verbs for thing in (things if verb.endswith(" no") else objects))
 
     return Fact(
@@ -491,10 +486,6 @@ def _wearing(name: str, colour: str = "") -> Fact:
         denied=phrases(word.denied[:1] if colour else word.denied),
         many=phrases(word.verbs, count=2),
     )
-
-
-def _article(thing: str) -> str:
-    return "an " if thing[0] in "aeiou" else "a "
 
 
 def _questions() -> Iterator[Question]:

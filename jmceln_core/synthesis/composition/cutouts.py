@@ -117,7 +117,7 @@ def cut_from(cuts: Iterable[Cut]) -> dict[str, list[Cutout]]:
             continue
         if cut.category not in kinds.BENEATH and kinds.length(cut.category) <= kinds.ON_TABLE:
             named, _ = colours.name_pixels(cut.rgb[cut.alpha > 127])
-            shares = dict(zip(colours.NAMES, colours.shares(named).tolist(), strict=True))
+            shares = colours.by_word(colours.shares(named))
             colour = max(shares, key=lambda c: shares[c])
             certain = colour if shares[colour] >= CERTAIN else None
             found[cut.category].append(

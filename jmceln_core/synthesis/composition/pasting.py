@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from pycocotools import mask as coco_mask
 
 from jmceln_core.data.grounding import DataError, Instance, Picture
 from jmceln_core.synthesis.composition import kinds
@@ -17,7 +16,7 @@ from jmceln_core.synthesis.composition.backdrops import Backdrop
 from jmceln_core.synthesis.composition.cutting import Cut, bounds
 from jmceln_core.synthesis.rules.expressions import SMALLEST_SHARE, STANDING
 
-STRIDE = 1000  # an instance's id is its picture's times this, and its place in it
+STRIDE = 1000  # an instance's id is its picture's times this, plus its place in it, from 1 on
 SCALES = (0.5, 1.5)  # of the source's pixels
 LARGEST = 0.3  # of the composed picture
 HIDDEN = 0.45  # the most of a thing that may be hidden, unless
@@ -228,9 +227,7 @@ class _Canvas:
 
         def add(category: str, whole: np.ndarray, seen: np.ndarray, crowd: bool = False) -> int:
             key = number * STRIDE + len(instances) + 1
-            rle = coco_mask.encode(np.asfortranarray(seen, np.uint8))
-            x, y, w, h = map(float, coco_mask.toBbox(rle))
-            instances.append(Instance(key, category, rle, (x, y, w, h), crowd))
+            instances.append(Instance.of_mask(key, category, seen, crowd))
             hidden[key] = 1 - np.count_nonzero(seen) / np.count_nonzero(whole)
             full[key] = whole
             return key
@@ -271,9 +268,9 @@ class _Canvas:
             before = {place[b] for b in self._before(layer) if b in place}
             pairs += [(front, key) for front in (*before, *keys[k + 1 :])]
             pairs += [(key, back) for back in place.values() if back not in before]
-        return [(front, back) for front, back in pairs if _cut_into(full[front], full[back])]
+        return [(front, back) for front, back in pairs if cut_into(full[front], full[back])]
 
 
-def _cut_into(front: np.ndarray, back: np.ndarray) -> bool:
+def cut_into(front: np.ndarray, back: np.ndarray) -> bool:
     """Whether so much of the back is hidden that one sees which is in front."""
     return bool(np.count_nonzero(front & back) > 0.04 * np.count_nonzero(back))

@@ -10,11 +10,10 @@ from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
-from pycocotools import mask as coco_mask
 
 from jmceln_core.data.grounding import DataError, Expression, Instance, Picture
 from jmceln_core.synthesis import colours
-from jmceln_core.synthesis.composition.backdrops import table
+from jmceln_core.synthesis.composition.backdrops import textured
 from jmceln_core.synthesis.composition.clothes import (
     ALIKE,
     HEAD,
@@ -29,8 +28,9 @@ from jmceln_core.synthesis.composition.clothes import (
     read_people,
 )
 from jmceln_core.synthesis.composition.cutting import Cut, bounds, softened
+from jmceln_core.synthesis.composition.pasting import STRIDE, cut_into
 from jmceln_core.synthesis.composition.recolour import dyed
-from jmceln_core.synthesis.composition.tables import STRIDE, photographed
+from jmceln_core.synthesis.composition.tables import photographed
 from jmceln_core.synthesis.composition.words import noun_of
 from jmceln_core.synthesis.rules.facts import Fact, Staged, Subject
 
@@ -182,8 +182,7 @@ class People:
         """(H, W, 3) float32: a texture, the blurred street of some photograph, or a plain wall and floor."""
         draw = rng.random()
         if self.backdrops and draw < 0.35:
-            part = table(self.backdrops[int(rng.integers(len(self.backdrops)))], frozenset(), rng, max(shape)).rgb
-            rgb = cv2.resize(part, shape[::-1], interpolation=cv2.INTER_AREA)
+            rgb = textured(self.backdrops, shape, rng)
         elif self.streets and draw < 0.8:
             rgb = _street(self.streets[int(rng.integers(len(self.streets)))], shape)
         else:
@@ -216,7 +215,7 @@ class People:
             (keys[front], keys[back])
             for front in range(len(masks))
             for back in range(front)
-            if np.count_nonzero(masks[front] & masks[back]) > 0.04 * np.count_nonzero(masks[back])
+            if cut_into(masks[front], masks[back])
         )
         picture = Picture(number, Path(f"{number:012d}.jpg"), *shape, tuple(s.instance for s in subjects))
         written = tuple(
@@ -458,7 +457,5 @@ _NAMES: dict[bool | None, tuple[tuple[tuple[str, float], ...], frozenset[str]]] 
 
 def _subject(key: int, look: Look, facts: dict[str, bool]) -> Subject:
     """The person as an instance of that id."""
-    rle = coco_mask.encode(np.asfortranarray(look.mask, np.uint8))
-    x, y, w, h = map(float, coco_mask.toBbox(rle))
     said, heard = _NAMES[look.person.woman if look.shows(HEAD) else None]
-    return Subject(Instance(key, "person", rle, (x, y, w, h)), said, heard, facts)
+    return Subject(Instance.of_mask(key, "person", look.mask), said, heard, facts)

@@ -46,7 +46,7 @@ def colour_facts(rgb: np.ndarray, mask: np.ndarray, known: str | None) -> dict[s
     A word that hardly any pixel could be called by is false; all others are in doubt, and left out.
     """
     _, possible = colours.name_pixels(rgb[mask])
-    shares = dict(zip(colours.NAMES, colours.possible_shares(possible).tolist(), strict=True))
+    shares = colours.by_word(colours.possible_shares(possible))
     found = {c: False for c, share in shares.items() if share < colours.TRACE[c]}
     if known in shares and shares[known] >= SURE:
         found[known] = True

@@ -8,13 +8,12 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from pycocotools import mask as coco_mask
 
 from jmceln_core.data.grounding import Instance, Picture
 from jmceln_core.synthesis import colours, vocabulary
-from jmceln_core.synthesis.composition.backdrops import table
+from jmceln_core.synthesis.composition.backdrops import textured
 from jmceln_core.synthesis.composition.cutouts import Cutout, Split, read_cutouts
-from jmceln_core.synthesis.composition.pasting import turned
+from jmceln_core.synthesis.composition.pasting import STRIDE, turned
 from jmceln_core.synthesis.composition.recolour import colour_facts, dyed
 from jmceln_core.synthesis.rules.facts import Fact, Staged, Subject
 
@@ -23,7 +22,6 @@ SHAPES = ((336, 448), (448, 448), (448, 336))
 VISIBLE = 0.55  # the least of a thing that is left visible by what lies on it
 LEAST = 22  # pixels, the long side of the smallest thing
 TRIES = 10  # of a place for a thing
-STRIDE = 1000  # an instance's id is its picture's times this, plus its place from 1 on
 
 COLOURS = tuple(
     Fact(
@@ -136,8 +134,7 @@ class Tables:
 
     def _surface(self, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
         if self.textures and rng.random() < 0.6:
-            part = table(self.textures[int(rng.integers(len(self.textures)))], frozenset(), rng, max(height, width)).rgb
-            return cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA)
+            return textured(self.textures, (height, width), rng)
         # plain, mostly pale or woody, with light from a side
         hue, saturation, value = rng.uniform(0, 1), rng.beta(1.2, 4), rng.uniform(0.25, 0.95)
         if rng.random() < 0.4:
@@ -182,9 +179,8 @@ class Tables:
 
 def _kind_fact(noun: str) -> Fact:
     """Being called something: only ever denied, "the one that isn't a mug"."""
-    a = "an" if noun[0] in "aeiou" else "a"
-    be = "" if vocabulary.plural(noun) == noun else f"{a} "
-    return Fact(f"is:{noun}", "negation", denied=(f"that isn't {be}{noun}", f"that is not {be}{noun}"), general=True)
+    one = noun if vocabulary.plural(noun) == noun else vocabulary.with_article(noun)
+    return Fact(f"is:{noun}", "negation", denied=(f"that isn't {one}", f"that is not {one}"), general=True)
 
 
 def _placed(
@@ -259,8 +255,6 @@ def photographed(canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _subject(key: int, layer: _Layer, mask: np.ndarray, rgb: np.ndarray) -> Subject:
-    rle = coco_mask.encode(np.asfortranarray(mask, np.uint8))
-    x, y, w, h = map(float, coco_mask.toBbox(rle))
     names = vocabulary.names_of(layer.cutout.kind)
     facts = {f"colour:{c}": true for c, true in colour_facts(rgb, mask, layer.colour).items()}
-    return Subject(Instance(key, layer.cutout.kind, rle, (x, y, w, h)), names.said, names.heard, facts)
+    return Subject(Instance.of_mask(key, layer.cutout.kind, mask), names.said, names.heard, facts)

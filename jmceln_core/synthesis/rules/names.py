@@ -176,8 +176,8 @@ def _missing(kinds_: Sequence[str], here: set[str], heads: set[str], rng: np.ran
     return ""
 
 
-_SMALL = words.set_of("the a an of in on with and red blue green yellow white black brown orange big small little")
-COLOURS = ("red", "blue", "green", "yellow", "white", "black", "brown", "orange")
+COLOURS = ("red", "blue", "green", "yellow", "white", "black", "brown", "orange")  # of colours.NAMES, what people say
+_SMALL = words.set_of("the a an of in on with and big small little") | set(COLOURS)
 
 
 def _ids(things: Sequence[Thing]) -> tuple[int, ...]:

@@ -424,6 +424,14 @@ def test_texts_of_all_batches_are_known_before(data: GroundingData, sampling: st
     assert known >= {e.text for e in richer.expressions}
 
 
+def test_an_instance_made_of_a_mask_has_it_and_its_box() -> None:
+    mask = np.zeros((HEIGHT, WIDTH), bool)
+    mask[10:25, 30:37] = mask[20, 50] = True
+    made = Instance.of_mask(7, "box", mask, crowd=True)
+    assert (made.id, made.category, made.crowd, made.box) == (7, "box", True, (30, 10, 21, 15))
+    assert (made.mask(HEIGHT, WIDTH) == mask).all()
+
+
 # the steps of training
 
 

@@ -99,6 +99,13 @@ def test_twins_in_other_colours_are_there_and_told_apart(folder):
     assert several > 20
 
 
+def test_who_is_called_something_has_the_articles_of_english():
+    denied = {noun: tables._kind_fact(noun).denied[0] for noun in ("mug", "apple", "orange mug", "scissors")}
+    assert list(denied.values()) == [
+        "that isn't a mug", "that isn't an apple", "that isn't an orange mug", "that isn't scissors"
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("colour", colours.NAMES)
 def test_what_is_dyed_has_the_colours_name_and_keeps_its_shading(colour):
     rng = np.random.default_rng(0)
