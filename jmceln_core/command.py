@@ -20,6 +20,12 @@ def positive(text: str) -> int:
     return number
 
 
+def refused(name: str, error: Exception) -> int:
+    """Say why a command cannot do what it was asked for: `NAME: the reason`. Returns its exit code."""
+    print(f"{name}: {error}", file=sys.stderr)
+    return 2
+
+
 def training_parser(module: str, description: str) -> ArgumentParser:
     """A parser of `--config FILE` and TrainConfig's dotted fields, to which a command adds its own options."""
     parser = ArgumentParser(prog=f"python -m {module}", description=description)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import get_args
 
 from jmceln_core.checkpoint import CheckpointError
-from jmceln_core.command import positive
+from jmceln_core.command import positive, refused
 from jmceln_core.data.grounding import DataError
 from jmceln_core.data.readers import DATASETS, read
 from jmceln_core.evaluation import bootstrap, gallery, report
@@ -111,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         side_of(segmenter, args.size)
         args.output.mkdir(parents=True, exist_ok=True)  # now, not after an hour of work
     except (CheckpointError, DataError, OSError, ValueError) as error:
-        return _refused(error)
+        return refused("evaluate", error)
     names = ("checkpoint", "dataset", "split", "split_by", "subset", "limit")
     about = {name: getattr(args, name) for name in names} | {"root": str(args.root)}
     try:
@@ -121,14 +121,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             page = args.output / "gallery.html"
             gallery.write(page, segmenter, data, found, summary, count=args.gallery, seed=args.seed)
     except (RuntimeError, OSError) as error:  # DataError; a result that is not finite; a GPU's memory
-        return _refused(error)
+        return refused("evaluate", error)
     print(report.markdown(summary))
     return 0
-
-
-def _refused(error: Exception) -> int:
-    print(f"evaluate: {error}", file=sys.stderr)
-    return 2
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jmceln_core.command import refused
 from jmceln_core.data.grounding import DataError
 from jmceln_core.evaluation import bootstrap, protocol, report, sections
 from jmceln_core.evaluation.run import Record
@@ -192,8 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if args.output:
             report.write_text(args.output, json.dumps(found, indent=2, allow_nan=False) + "\n")
     except (DataError, OSError, ValueError) as error:
-        print(f"compare: {error}", file=sys.stderr)
-        return 2
+        return refused("compare", error)
     print(markdown(found))
     return 0
 

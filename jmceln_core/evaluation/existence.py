@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from jmceln_core.command import positive
+from jmceln_core.command import positive, refused
 from jmceln_core.config import ConfigError
 from jmceln_core.data.grounding import Expression, GroundingData, Picture
 from jmceln_core.data.left_out import left_out_pictures, unknown_words
@@ -291,8 +291,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report.write_text(args.out / "existence.json", json.dumps(summary, indent=2, allow_nan=False) + "\n")
         report.write_text(args.out / "existence.md", text)
     except (RuntimeError, OSError, ValueError) as error:  # CheckpointError, DataError, ConfigError; a GPU's memory
-        print(f"existence: {error}", file=sys.stderr)
-        return 2
+        return refused("existence", error)
     print(text)
     return 0
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from jmceln_core import markdown
 from jmceln_core.checkpoint import CheckpointError
+from jmceln_core.command import refused
 from jmceln_core.data.grounding import DataError, read_coco
 from jmceln_core.evaluation import clips, machine, metrics
 from jmceln_core.evaluation.clips import Clip, Frame
@@ -246,8 +247,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sentences = sum(len(clip.sentences) for clip in some)
             print(f"\n{heading}: {len(some)} clips, {sentences} sentences\n\n{table(found)}", flush=True)
     except (CheckpointError, DataError, ValueError) as error:
-        print(f"flicker: {error}", file=sys.stderr)
-        return 2
+        return refused("flicker", error)
     return 0
 
 

@@ -20,6 +20,7 @@ import skimage.data
 
 from jmceln_core import overlay
 from jmceln_core.checkpoint import CheckpointError
+from jmceln_core.command import refused
 from jmceln_core.predict import check_writable, write_picture
 from jmceln_core.segmenter import Segmentation, Segmenter, Status
 from jmceln_core.synthesis import table_scene
@@ -117,8 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         drawn, passed = sheet(Segmenter.load(options.checkpoint))
         write_picture(options.out, drawn)
     except (CheckpointError, ValueError) as error:
-        print(f"showcase: {error}", file=sys.stderr)
-        return 2
+        return refused("showcase", error)
     for asked, good in zip(ASKED, passed, strict=True):
         print(f"{'right' if good else 'WRONG'}  {asked.picture:10} {asked.text}")
     print(f"{sum(passed)} of {len(passed)} right")

@@ -21,7 +21,7 @@ from typing import Any, get_args
 import torch
 
 from jmceln_core import checkpoint
-from jmceln_core.command import positive
+from jmceln_core.command import positive, refused
 from jmceln_core.config import ConfigError
 from jmceln_core.data.grounding import GroundingData
 from jmceln_core.data.refcocos import BoxData
@@ -293,8 +293,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report.write_text(args.output / "table.json", json.dumps(found, indent=2, allow_nan=False) + "\n")
         report.write_text(args.output / "table.md", text)
     except (RuntimeError, OSError, ValueError) as error:  # CheckpointError, DataError, ConfigError; a GPU's memory
-        print(f"table: {error}", file=sys.stderr)
-        return 2
+        return refused("table", error)
     print(text)
     return 0
 

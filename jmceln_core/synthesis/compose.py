@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from jmceln_core.command import refused
 from jmceln_core.config import DataConfig
 from jmceln_core.data.grounding import DataError, Expression, GroundingData, Picture
 from jmceln_core.data.readers import read_training
@@ -26,7 +27,7 @@ from jmceln_core.synthesis.composition.cutting import cuts_of
 from jmceln_core.synthesis.composition.pasting import Composed, Composer
 from jmceln_core.synthesis.composition.saying import Speaker
 from jmceln_core.synthesis.tabletop.catalogue import texture_paths
-from jmceln_core.synthesis.writing import write_split
+from jmceln_core.synthesis.writing import print_counts, write_split
 
 SPLIT = "train"
 FIRST_ID = 70_000_000  # of the pictures
@@ -133,10 +134,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         counts = write(iter(tqdm(made, "pictures", args.pictures, disable=None)), args.out)
     except (DataError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    for name, count in sorted(counts.items()):
-        print(f"{count:8,} {name}")
+        return refused("error", error)
+    print_counts(counts)
     return 0
 
 

@@ -15,11 +15,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from jmceln_core.command import refused
 from jmceln_core.config import COMPOSED, ConfigError
 from jmceln_core.data.grounding import DataError, Expression, Picture
 from jmceln_core.synthesis.composition.live import Maker, makers, told
 from jmceln_core.synthesis.rules import facts
-from jmceln_core.synthesis.writing import write_split
+from jmceln_core.synthesis.writing import print_counts, write_split
 
 FIRST_ID = {kind: 81_000_000 + 1_000_000 * k for k, kind in enumerate(COMPOSED)}
 
@@ -58,10 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         pictures = made(maker, FIRST_ID[args.kind], args.pictures, args.seed, pairs=args.pairs)
         counts = write_split(tqdm(pictures, "pictures", args.pictures, disable=None), args.out, args.split)
     except (DataError, ConfigError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    for name, count in sorted(counts.items()):
-        print(f"{count:8,} {name}")
+        return refused("error", error)
+    print_counts(counts)
     return 0
 
 

@@ -63,3 +63,9 @@ def write_split(
     (out / f"expressions_{split}.json").write_text(json.dumps(said))
     target.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
     return counts
+
+
+def print_counts(counts: Counter[str]) -> None:
+    """Print what `write_split` has written, a line each."""
+    for name, count in sorted(counts.items()):
+        print(f"{count:8,} {name}")

@@ -33,6 +33,7 @@ from timm.models.resnet import Bottleneck
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from jmceln_core.command import refused
 from jmceln_core.config import ConfigError, DataConfig, ImageEncoderConfig, TextEncoderConfig
 from jmceln_core.data.grounding import DataError, GroundingData, Instance, Picture
 from jmceln_core.data.readers import read_training
@@ -500,8 +501,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 write(found, args.output)  # what there is, should the rest take too long
         write(found, args.output)
     except (ConfigError, DataError, OSError, ValueError) as error:
-        print(f"probe: {error}", file=sys.stderr)
-        return 2
+        return refused("probe", error)
     print(markdown(found))
     return 0
 

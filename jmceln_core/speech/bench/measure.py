@@ -33,7 +33,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from jmceln_core.command import positive
+from jmceln_core.command import positive, refused
 from jmceln_core.config import ConfigError, from_dict, read_yaml, resource
 from jmceln_core.markdown import table
 from jmceln_core.speech.activity import Utterance
@@ -798,8 +798,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         (args.out / "measure.json").write_text(json.dumps(found, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         (args.out / "measure.md").write_text(text, encoding="utf-8")
     except (RuntimeError, OSError, ValueError) as error:  # EngineMissing, SpeechModelError, SpeakerError, ConfigError
-        print(f"measure: {error}", file=sys.stderr)
-        return 2
+        return refused("measure", error)
     print(text)
     return 0
 
