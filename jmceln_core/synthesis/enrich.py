@@ -15,6 +15,7 @@ from jmceln_core.config import DataConfig
 from jmceln_core.data.grounding import DataError, Expression, GroundingData, Picture
 from jmceln_core.synthesis.rules import expressions as rules
 from jmceln_core.synthesis.rules.names import existence
+from jmceln_core.synthesis.rules.photograph import Scene
 
 
 def enrich(data: GroundingData, config: DataConfig, *, seed: int) -> GroundingData:
@@ -45,7 +46,7 @@ def _say(about: tuple[Picture, list[Expression]], *, config: DataConfig, seed: i
     """Rule-made sentences about one picture, of which these are written."""
     picture, written = about
     try:
-        scene = rules.Scene(picture, picture.load())
+        scene = Scene(picture, picture.load())
     except DataError:
         return []  # where the picture itself is wanted, this is said and counted
     rng = np.random.default_rng([seed, picture.id])

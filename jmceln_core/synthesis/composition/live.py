@@ -20,9 +20,9 @@ from jmceln_core.synthesis.composition.cutouts import Split, cut_from, cuts_from
 from jmceln_core.synthesis.composition.people import People
 from jmceln_core.synthesis.composition.tables import Tables
 from jmceln_core.synthesis.rules import expressions, facts
-from jmceln_core.synthesis.rules.expressions import Scene
 from jmceln_core.synthesis.rules.facts import Staged
 from jmceln_core.synthesis.rules.names import nothing
+from jmceln_core.synthesis.rules.photograph import Scene
 from jmceln_core.synthesis.tabletop.catalogue import texture_paths
 
 FIRST_ID = 80_000_000  # of composed pictures

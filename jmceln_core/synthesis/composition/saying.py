@@ -15,7 +15,7 @@ from jmceln_core.synthesis.composition.backdrops import Backdrop
 from jmceln_core.synthesis.composition.cutting import Cut
 from jmceln_core.synthesis.composition.pasting import Composed
 from jmceln_core.synthesis.rules import expressions
-from jmceln_core.synthesis.rules.expressions import Scene, Thing
+from jmceln_core.synthesis.rules.photograph import Scene, Thing
 
 
 class Speaker:

@@ -18,7 +18,8 @@ import numpy as np
 from jmceln_core.data.grounding import Expression, Instance, Picture
 from jmceln_core.synthesis import vocabulary
 from jmceln_core.synthesis.rules import expressions
-from jmceln_core.synthesis.rules.expressions import Scene
+from jmceln_core.synthesis.rules.engine import spoken
+from jmceln_core.synthesis.rules.photograph import Scene
 
 ANY = ("one", "thing")  # nouns for everything; "thing" only where there are things of several sorts
 _BARE, _PLAIN, _DENIED, _BOTH = 2.0, 4.0, 2.5, 1.0  # how often people say such a sentence
@@ -66,7 +67,7 @@ class Subject:
 
 
 class Staged(NamedTuple):
-    """A made picture with what is known of it. `covers`: (front, back) instance ids, see `expressions.Scene`. `whole`:
+    """A made picture with what is known of it. `covers`: (front, back) instance ids, see `photograph.Scene`. `whole`:
     there is nothing in it but its subjects. `written`: sentences of people about its things that still tell them."""
 
     picture: Picture
@@ -130,7 +131,7 @@ def sentences(
         Expression(
             staged.picture.id,
             targets,
-            text if text in fragments else expressions.spoken(text, rng, _ARTICLES, commands),
+            text if text in fragments else spoken(text, rng, _ARTICLES, commands),
             kind,
             "generated",
         )

@@ -15,7 +15,8 @@ from jmceln_core.data.grounding import Expression
 from jmceln_core.synthesis import vocabulary
 from jmceln_core.synthesis.composition import kinds, words
 from jmceln_core.synthesis.rules import expressions
-from jmceln_core.synthesis.rules.expressions import Scene, Thing
+from jmceln_core.synthesis.rules.engine import spoken
+from jmceln_core.synthesis.rules.photograph import Scene, Thing
 from jmceln_core.synthesis.rules.words import UNKNOWN, nonsense
 
 LEAST = 0.002  # of the picture: all of a name's things together, for the name to be said
@@ -96,7 +97,7 @@ def denials(scene: Scene, said: Sequence[Expression], rng: np.random.Generator, 
 
 
 def _said(scene: Scene, targets: tuple[int, ...], text: str, kind: str, rng: np.random.Generator) -> Expression:
-    return Expression(scene.picture.id, targets, expressions.spoken(text, rng, 0.6, 0.03), kind, "generated")
+    return Expression(scene.picture.id, targets, spoken(text, rng, 0.6, 0.03), kind, "generated")
 
 
 def _called(scene: Scene, noun: str) -> list[Thing] | None:
@@ -172,7 +173,7 @@ def _missing(kinds_: Sequence[str], here: set[str], heads: set[str], rng: np.ran
             continue
         noun = names_of.said[int(rng.integers(len(names_of.said)))][0]
         colour = f"{COLOURS[int(rng.integers(len(COLOURS)))]} " if rng.random() < 0.2 else ""
-        return expressions.spoken(colour + noun, rng, 0.6, 0.03)
+        return spoken(colour + noun, rng, 0.6, 0.03)
     return ""
 
 

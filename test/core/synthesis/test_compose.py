@@ -22,7 +22,7 @@ from jmceln_core.synthesis.composition.backdrops import backdrop, looked_for, ta
 from jmceln_core.synthesis.composition.cutting import cuts_of
 from jmceln_core.synthesis.composition.pasting import BRIGHTEN, DARKEN, GONE, HIDDEN, Composer
 from jmceln_core.synthesis.composition.saying import Speaker
-from jmceln_core.synthesis.rules.expressions import Scene
+from jmceln_core.synthesis.rules.photograph import Scene
 
 HEIGHT, WIDTH = 150, 200
 KINDS = ("dog", "cup", "hammer", "person")

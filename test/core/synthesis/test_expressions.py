@@ -20,7 +20,8 @@ from pycocotools import mask as coco_mask
 from jmceln_core.data.grounding import Instance, Picture, read_coco
 from jmceln_core.data.mirror import can_mirror, mirror_text
 from jmceln_core.synthesis import colours, vocabulary
-from jmceln_core.synthesis.rules.expressions import COCO_KINDS, Scene, absent, describe, plurals
+from jmceln_core.synthesis.rules.expressions import COCO_KINDS, absent, describe, plurals
+from jmceln_core.synthesis.rules.photograph import Scene
 from support import ROOT
 
 SHARED = ROOT.parent / "shared" / "data"

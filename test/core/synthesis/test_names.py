@@ -18,8 +18,9 @@ from jmceln_core.data.readers import read_training
 from jmceln_core.synthesis import vocabulary
 from jmceln_core.synthesis.enrich import enrich
 from jmceln_core.synthesis.rules import words
-from jmceln_core.synthesis.rules.expressions import COCO_KINDS, Scene
+from jmceln_core.synthesis.rules.expressions import COCO_KINDS
 from jmceln_core.synthesis.rules.names import denials, names, nothing
+from jmceln_core.synthesis.rules.photograph import Scene
 from support.discs import build
 
 
