@@ -174,6 +174,8 @@ _IRREGULAR = {
     "woman": "women",
     "man": "men",
     "knife": "knives",
+    "die": "dice",
+    "tomato": "tomatoes",
     "mouse": "mice",
     "computer mouse": "computer mice",
     "sheep": "sheep",

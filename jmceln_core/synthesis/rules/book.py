@@ -204,7 +204,7 @@ _PLACES = (
     Rule("bare ordinal in a column", "ordinal", 3.0, {
         "{number} from the {end}": (1.5, 0), "{short} from the {end}": (1.2, 0),
     }, [Example(_COLUMN, "third from the top", (3,), _COLUMN + ", dog 20 100 40 40")]),
-    Rule("second to last", "ordinal", 1.0, {"second to {end}most {n}": (0, 1)},
+    Rule("second to last", "ordinal", 1.0, {"second to {end}most {n}": (0, 3)},
          [_on_table(_THREE + ", red mug 30 0", "second to leftmost mug", 2, but=_THREE)]),
 )  # fmt: skip
 
@@ -287,6 +287,9 @@ _RELATIONS = (
         "{n} under the other one": (2, 0), "{n} underneath": (1.5, 0), "{n} under the other {n}": (1, 0),
         "{n} beneath the other one": (0.7, 0), "partly covered {n}": (1, 0), "{n} that is partly covered": (0.7, 0),
     }, [_hiding(_COVERING, "hammer underneath", 1)]),
+    Rule("just right of", "relation", 1.5, {"{n} just right of {a}": (0, 1)},
+         [_on_table("red mug 15 0, blue bowl 0 0, red mug -15 0", "mug just right of the bowl", 1,
+                    but="red mug 15 0, blue bowl 0 0, red mug 25 0")]),
     Rule("above", "relation", 1.0, {"{n} above {a}": (3, 0), "{n} right above {a}": (0.5, 0), "{n} over {a}": (0.5, 0)},
          [Example("cup 145 50 40 40, dog 145 100 40 40, cup 145 160 40 40", "cup above the dog", (1,),
                   "cup 145 50 40 40, dog 145 100 40 40, cup 100 50 40 40")]),

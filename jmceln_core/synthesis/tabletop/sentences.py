@@ -1,88 +1,51 @@
-"""Sentences about a rendered scene: descriptions that single out what they mean, worded as people word them."""
+"""Sentences about a rendered scene: which descriptions are tried for what, drawn until one is true of it alone."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeVar
 
 import numpy as np
 
 from jmceln_core.synthesis import colours
-from jmceln_core.synthesis.tabletop import catalogue, making
-from jmceln_core.synthesis.tabletop.facts import (
+from jmceln_core.synthesis.rules.book import COUNTS
+from jmceln_core.synthesis.rules.engine import Rng, draw, drawn_text, spoken
+from jmceln_core.synthesis.rules.logic import (
     ANYTHING,
-    Beside,
-    Between,
+    Claim,
     Colour,
     Corner,
     Description,
     Empty,
     Extreme,
-    Facts,
-    Filter,
-    Holding,
-    Inside,
     Lying,
     Material,
     Middle,
     Most,
-    NextTo,
     Not,
-    On,
     Ordinal,
     Part,
-    Seen,
+    Relation,
     Selector,
-    Under,
+    named,
 )
+from jmceln_core.synthesis.tabletop import catalogue, making
+from jmceln_core.synthesis.tabletop.facts import Facts, Seen
 from jmceln_core.synthesis.tabletop.scene import TABLE
+from jmceln_core.synthesis.tabletop.wording import OF_TWO, SMALLEST, Teller, plural, said
 
-Rng = np.random.Generator
-T = TypeVar("T")
-
-SMALLEST = 0.001  # of the picture: what is smaller is never meant, only taken into account
 VISIBLE = 0.35  # of a thing: what is hidden more is never meant
 
-# Nouns with no plural of the usual kind, or that count nothing.
-_UNCOUNTED = re.compile(
-    r"""\b(scissors|cards|food|fruit|cutlery|soap|glue|gum|milk|juice|butter|cheese|toothpaste|tape|mustard|soup|pudding
-    |ketchup|popcorn|dice|sauce|dressing|spray|dish|drink|conditioner|shampoo|fluid|white\ out)$|\ of\ """,
-    re.VERBOSE,
-)
-_IRREGULAR = {"knife": "knives", "die": "dice", "tomato": "tomatoes", "battery": "batteries"}
-_COUNTS = ("no", "one", "two", "three", "four", "five", "six", "seven")
-_ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth")
-_SHORT = ("1st", "2nd", "3rd", "4th", "5th", "6th")
-# Wordings of selectors: (before the noun, after it).
-_SORT = {"left": "side", "right": "side", "top": "level", "bottom": "level", "front": "front", "back": "back"}
-_MOST = {
-    "side": (("{side}", ""), ("", "on the {side}"), ("", "on {side}"), ("{side}most", ""), ("", "to the {side}"),
-             ("far {side}", ""), ("", "{side}"), ("", "furthest to the {side}"), ("", "on the {side} side")),
-    "level": (("{side}", ""), ("{level}", ""), ("", "at the {side}"), ("", "at {side}"), ("", "closest to the {side}")),
-    "front": (("front", ""), ("closest", ""), ("nearest", ""), ("", "in front"), ("", "closest to us"),
-              ("", "in the front"), ("", "nearest to the camera")),
-    "back": (("back", ""), ("farthest", ""), ("", "in the back"), ("", "in back"), ("", "at the back"),
-             ("", "furthest away")),
-}  # fmt: skip
-_ALONE = {
-    "side": (("{side}", ""), ("", "on the {side}"), ("", "on {side}"), ("", "on the {side} side")),
-    "level": (("{side}", ""), ("", "at the {side}"), ("", "at {side}")),
+_TO_ONE = ("on top of", "in", "under", "holding", "next to", "left of", "right of", "behind", "in front of")
+_SIDES = tuple(Most(side) for side in ("left", "right", "front", "back", "top", "bottom"))
+_CORNERS = tuple(Corner((v, h)) for v in ("top", "bottom") for h in ("left", "right"))
+# What is tried to tell a thing from its like, and how often.
+SELECTORS: dict[str, dict[Selector, float]] = {
+    "location": {place: 2.0 if place in _SIDES[:2] else 1.0 for place in (*_SIDES, Middle(), *_CORNERS)},
+    "ordinal": {Ordinal(n, side): 2.0 if n in (2, 3) else 1.0 for n in (1, 2, 3, 4) for side in ("left", "right")},
+    "comparative": {Extreme(by): 2.0 if by in ("biggest", "smallest") else 1.0 for by in OF_TWO},
 }
-_CORNER = (("{side}", ""), ("", "{side}"), ("{level}", ""), ("", "in the {side}"))
-_ORDINAL = (("{number}", "from the {side}"), ("{number}", "from {side}"), ("{number}", "from the {side}"))
-_MIDDLE = (("middle", ""), ("", "in the middle"), ("", "in middle"), ("center", ""))
-_DEGREES = {  # of a few; of two; of more
-    "biggest": ("big", ("bigger", "larger"), ("biggest", "largest")),
-    "smallest": ("small", ("smaller", "smaller"), ("smallest", "littlest")),
-    "tallest": ("tall", ("taller", "taller"), ("tallest", "tallest")),
-    "shortest": ("short", ("shorter", "shorter"), ("shortest", "shortest")),
-    "longest": ("long", ("longer", "longer"), ("longest", "longest")),
-}
-_FLAT = ("plate", "tray", "cutting board")  # things lie on these, not in them
-_COMMANDS = ("pick up", "grab", "give me", "hand me", "get", "take", "bring me")
 
 
 @dataclass(frozen=True)
@@ -95,13 +58,12 @@ class Sentence:
     description: Description
 
 
-def plural(noun: str) -> str | None:
-    """The plural of a noun phrase; None if it is not counted that way."""
-    if _UNCOUNTED.search(noun):
-        return None
-    *front, last = noun.split()
-    regular = last + ("es" if last.endswith(("s", "x", "ch", "sh")) else "s")
-    return " ".join([*front, _IRREGULAR.get(last, regular)])
+@dataclass(frozen=True)
+class Proposal:
+    """A description that may or may not be true of what it is tried for."""
+
+    weight: float
+    description: Description
 
 
 class Writer:
@@ -110,273 +72,107 @@ class Writer:
     def __init__(self, facts: Facts, rng: Rng) -> None:
         self.facts = facts
         self.rng = rng
-        self._landmarks: dict[int, list[str]] = {}
+        self.teller = Teller(facts)
 
-    # -- wording ---------------------------------------------------------------------------------------------------
-
-    def _pick(self, *choices: T) -> T:
-        return choices[int(self.rng.integers(len(choices)))]
-
-    def _filter_words(self, f: Filter) -> tuple[str, str]:
-        """(before the noun, after it)"""
-        match f:
-            case Colour(name) | Material(name):
-                return name, ""
-            case Part(name):
-                return "", f"with {self._article(name)}"
-            case Not(Colour(name)):
-                return "", self._pick(f"that is not {name}", f"that isn't {name}", f"that's not {name}")
-            case Not(Part(name)):
-                return "", self._pick(
-                    f"without {name}", f"that has no {name.split(' ', 1)[1]}", f"with no {name.split(' ', 1)[1]}"
-                )
-            case Not(Inside(landmark)):
-                where = f"{self._into(landmark)} {self._name(landmark)}"
-                return "", self._pick(f"that is not {where}", f"not {where}", f"that isn't {where}")
-            case Not(On(landmark)):
-                where = f"on {self._name(landmark)}"
-                return "", self._pick(f"that is not {where}", f"not {where}", f"that isn't {where}")
-            case Not(Lying()):
-                return self._pick(("upright", ""), ("standing", ""), ("", "standing up"), ("", "that is upright"))
-            case Lying():
-                return self._pick(
-                    ("", "on its side"),
-                    ("", "lying down"),
-                    ("", "lying on its side"),
-                    ("fallen", ""),
-                    ("", "that fell over"),
-                )
-            case Empty():
-                return self._pick(("empty", ""), ("", "with nothing in it"), ("empty", ""))
-            case On(landmark):
-                return "", f"{self._pick('on', 'on top of', 'sitting on', 'on')} {self._name(landmark)}"
-            case Inside(landmark):
-                return "", f"{self._into(landmark)} {self._name(landmark)}"
-            case Under(landmark):
-                return "", f"{self._pick('under', 'underneath', 'below')} {self._name(landmark)}"
-            case Holding(landmark):
-                name = self._name(landmark)
-                end = self._into_of(self.facts.by_index[landmark].placed.inside)
-                return "", self._pick(
-                    f"with {name} {end} it", f"holding {name}" if end == "in" else f"with {name} {end} it"
-                )
-            case Beside(side, landmark):
-                word = {
-                    "left": self._pick("left of", "to the left of", "on the left of"),
-                    "right": self._pick("to the right of", "on the right of", "just right of"),
-                    "behind": self._pick("behind", "in back of", "behind"),
-                    "front": "in front of",
-                }[side]
-                return "", f"{word} {self._name(landmark)}"
-            case NextTo(landmark):
-                return "", f"{self._pick('next to', 'beside', 'by', 'right next to', 'near')} {self._name(landmark)}"
-            case Between(first, second):
-                return "", f"between {self._name(first)} and {self._name(second)}"
-        raise TypeError(f)
-
-    def _article(self, part: str) -> str:
-        """ "a red cap" or "the red cap"; "an orange cap"."""
-        words = part.split(" ", 1)[1]
-        return self._pick(f"the {words}", f"{'an' if words[0] in 'aeiou' else 'a'} {words}")
-
-    def _into(self, landmark: int) -> str:
-        return self._into_of(landmark)
-
-    def _into_of(self, holder: int) -> str:
-        nouns = self.facts.scene.things[holder].item.words.nouns if holder != TABLE else ()
-        return "on" if nouns and nouns[0] in _FLAT else self._pick("in", "in", "inside")
-
-    def _selector_words(self, selector: Selector, of: int) -> tuple[str, str]:
-        """(before the noun, after it); `of`: how many it selects among."""
-        match selector:
-            case Most(side):
-                sort = _SORT[side]
-                choices = _MOST[sort] if of > 1 else _ALONE.get(sort, _MOST[sort])
-                words = {"side": side, "level": "upper" if side == "top" else "lower"}
-            case Corner((vertical, horizontal)):
-                choices = _CORNER
-                words = {"side": f"{vertical} {horizontal}", "level": "upper" if vertical == "top" else "lower"}
-                words["level"] += f" {horizontal}"
-            case Ordinal(number, side):
-                choices = _ORDINAL
-                if number == 2 and of > 3:
-                    choices = (*choices, ("second to {side}most", ""))
-                words = {
-                    "side": side,
-                    "number": self._pick(_ORDINALS[number - 1], _ORDINALS[number - 1], _SHORT[number - 1]),
-                }
-            case Middle():
-                choices, words = _MIDDLE, {}
-            case Extreme(by):
-                plain, more, most = _DEGREES[by]
-                choices, words = tuple((word, "") for word in (*(more if of == 2 else most), plain)), {}
-        before, after = choices[int(self.rng.integers(len(choices)))]
-        return before.format(**words), after.format(**words)
-
-    def word(self, description: Description, count: int = 1, article: bool | None = None) -> str:
-        """The words of a description; `count` > 1: of several things; `article`: with "the", or not, or either."""
-        before, after = [], []
-        for f in description.filters:
-            b, a = self._filter_words(f)
-            before.append(b)
-            after.append(a)
-        noun = description.noun
-        if description.selector is not None:
-            group = Description(noun, description.filters).truths(self.facts)
-            of = sum(truth is not False for truth in group.values())
-            related = any(not isinstance(f, (Colour, Material, Part, Empty)) for f in description.filters)
-            for _ in range(8):
-                b, a = self._selector_words(description.selector, of)
-                if not (related and a):  # "the mug on the left behind the box" could be either's left
-                    break
-            before.insert(0, b)
-            after.append(a)
-        words = " ".join(w for w in (*before, noun if count == 1 else plural(noun) or noun, *after) if w)
-        the = self.rng.random() < 0.6 if article is None else article
-        return f"the {words}" if the else words
-
-    # -- landmarks -------------------------------------------------------------------------------------------------
-
-    def _names(self, index: int) -> list[str]:
-        """Wordings, without a relation, that mean this thing alone."""
-        if index not in self._landmarks:
-            thing = self.facts.by_index.get(index)
-            found: list[str] = []
-            if thing is not None and thing.area > 0.7 * SMALLEST and thing.visible > 0.3:
-                for noun in thing.placed.item.words.nouns[:3]:
-                    for filters in ((), *((c,) for c in self._colours(thing))):
-                        if Description(noun, filters).only(self.facts) == index:
-                            found.append(self.word(Description(noun, filters), article=True))
-                            break
-            self._landmarks[index] = found
-        return self._landmarks[index]
-
-    def _name(self, index: int) -> str:
-        return self._pick(*self._names(index))
-
-    # -- finding ---------------------------------------------------------------------------------------------------
-
-    def _colours(self, thing: Seen) -> list[Filter]:
-        return [Colour(name) for name, truth in thing.colours.items() if truth]
-
-    def _attributes(self, thing: Seen) -> list[Filter]:
+    def _attributes(self, thing: Seen) -> list[Claim]:
         words = thing.placed.item.words
-        found: list[Filter] = [*self._colours(thing), *(Part(part) for part in words.parts)]
+        found: list[Claim] = [*self.teller.colours(thing), *(Part(part) for part in words.parts)]
         if words.material in ("wooden", "metal"):
             found.append(Material(words.material))
-        lying = Lying().truth(self.facts, thing)
+        lying = self.facts.holds(thing, Lying())
         if lying:
             found.append(Lying())
-        elif lying is False and any(Lying().truth(self.facts, other) for other in self.facts.things):
+        elif lying is False and any(self.facts.holds(other, Lying()) for other in self.facts.things):
             found.append(Not(Lying()))  # nobody says "upright" where nothing has fallen
-        if Empty().truth(self.facts, thing):
+        if self.facts.holds(thing, Empty()):
             found.append(Empty())
         return found
 
-    def _relations(self, thing: Seen) -> list[Filter]:
+    def _relations(self, thing: Seen) -> list[Claim]:
         """Those that hold, to things that can be named."""
-        facts, found = self.facts, []
-        named = [other for other in facts.things if other is not thing and self._names(other.index)]
-        for other in named:
-            k = other.index
-            if k == facts.scene.bin or thing.index == facts.scene.bin:
-                continue
-            tried: list[Filter] = [On(k), Inside(k), Under(k), Holding(k), NextTo(k)]
-            tried += [Beside(side, k) for side in ("left", "right", "behind", "front")]
-            for f in tried:
-                if isinstance(f, On) and thing.placed.inside == k:
-                    continue
-                if isinstance(f, Under) and other.placed.inside == thing.index:
-                    continue
-                if f.truth(facts, thing):
-                    found.append(f)
-        pairs = [(a.index, b.index) for a in named for b in named if a.index < b.index]
-        found += [f for pair in pairs if facts.scene.bin not in pair and (f := Between(*pair)).truth(facts, thing)]
-        return found
-
-    def _negations(self, thing: Seen) -> list[Filter]:
         facts = self.facts
-        found: list[Filter] = [Not(Colour(name)) for name in colours.NAMES if thing.colours[name] is False and any(
-            other.colours[name] for other in facts.things)]  # fmt: skip
-        found += [Not(Part(part)) for part in thing.placed.item.words.lacks]
-        for other in facts.things:
-            k = other.index
-            if k in (thing.index, facts.scene.bin) or not self._names(k):
-                continue
-            inside = any(o.inside == k for o in facts.scene.things)
-            f: Filter = Inside(k) if inside else On(k)
-            if f.truth(facts, thing) is False and any(f.truth(facts, o) for o in facts.things):
-                found.append(Not(f))
-        return found
+        if thing.index == facts.scene.bin:
+            return []
+        landmarks = self.teller.landmarks_of(thing)
+        tried = [Relation(name, (k,)) for k in landmarks for name in _TO_ONE]
+        tried += [Relation("between", (a, b)) for a in landmarks for b in landmarks if a < b]
+        # what is in a thing is not on it, too
+        own, held = thing.placed.inside, [o.index for o in facts.things if o.placed.inside == thing.index]
+        spared = {Relation("on top of", (own,)), *(Relation("under", (k,)) for k in held)}
+        return [claim for claim in tried if claim not in spared and facts.holds(thing, claim)]
 
-    def _selectors(self, kind: str) -> list[Selector]:
-        if kind == "location":
-            most = [Most(side) for side in ("left", "right", "left", "right", "front", "back", "top", "bottom")]
-            return [*most, Middle(), *(Corner((v, h)) for v in ("top", "bottom") for h in ("left", "right"))]
-        if kind == "ordinal":
-            return [Ordinal(n, side) for n in (1, 2, 2, 3, 3, 4) for side in ("left", "right")]
-        return [Extreme(by) for by in ("biggest", "smallest", "biggest", "smallest", "tallest", "shortest", "longest")]
+    def _negations(self, thing: Seen) -> list[Claim]:
+        """What is false of it and true of something else."""
+        facts = self.facts
+        denied: list[Claim] = [Colour(name) for name in colours.NAMES]
+        for k in self.teller.landmarks_of(thing):
+            inside = any(other.inside == k for other in facts.scene.things)
+            denied.append(Relation("in" if inside else "on top of", (k,)))
+        return [
+            *(Not(Part(part)) for part in thing.placed.item.words.lacks),
+            *(
+                Not(claim)
+                for claim in denied
+                if facts.holds(thing, claim) is False and any(facts.holds(other, claim) for other in facts.things)
+            ),
+        ]
 
-    def _some(self, found: Sequence, count: int = 1) -> tuple:
-        count = min(count, len(found))
-        return tuple(found[int(k)] for k in self.rng.choice(len(found), count, replace=False)) if count else ()
-
-    def _noun(self, thing: Seen, vague: float) -> str:
+    @staticmethod
+    def _nouns(thing: Seen, vague: float) -> dict[str, float]:
+        """What the thing is called, the usual first: `vague` is the share of "thing" and its like."""
         words = thing.placed.item.words
-        if self.rng.random() < vague:
-            return self._pick(*ANYTHING[:3])
-        if words.groups and self.rng.random() < 0.05:
-            return self._pick(*words.groups)
-        usual = words.nouns[: 1 + int(self.rng.integers(len(words.nouns)))]
-        return self._pick(*usual)
+        wider = 0.05 * (1 - vague) if words.groups else 0.0
+        said = dict.fromkeys(ANYTHING[:3], vague / 3) | dict.fromkeys(words.groups, wider / max(len(words.groups), 1))
+        count = len(words.nouns)
+        for k, noun in enumerate(words.nouns):
+            said[noun] = (1 - vague - wider) * sum(1 / m for m in range(k + 1, count + 1)) / count
+        return said
 
-    def _propose(self, thing: Seen, kind: str) -> Iterator[Description]:
+    def proposals(self, thing: Seen, kind: str) -> Iterator[Proposal]:
         """Descriptions of that kind, most of them not singling the thing out."""
-        attributes = self._attributes(thing)
-        relations = self._relations(thing) if kind in ("relation", "full") else []
-        negations = self._negations(thing) if kind == "negation" else []
-        for _ in range(14):
-            coloured = self._some(self._colours(thing)) if self.rng.random() < 0.3 else ()
-            noun = self._noun(thing, 0.12 if kind in ("attribute", "location", "comparative") else 0.04)
-            if kind == "short":
-                one = self._some(attributes[:1]) if self.rng.random() < 0.4 else ()
-                side = self._some(self._selectors("location")) if not one and self.rng.random() < 0.6 else (None,)
-                yield Description(noun, one, side[0])
-            elif kind in ("attribute", "appearance"):
-                yield Description(
-                    noun, self._some(attributes, 1 if kind == "attribute" else int(self.rng.integers(1, 3)))
-                )
-            elif kind in ("location", "ordinal", "comparative"):
-                yield Description(noun, coloured, self._some(self._selectors(kind))[0])
-            elif kind == "relation" and relations:
-                yield Description(noun, coloured + self._some(relations))
-            elif kind == "negation" and negations:
-                f = self._some(negations)
-                others = Description(noun).truths(self.facts)
-                if sum(truth is not False for truth in others.values()) > 1:  # it rules something out
-                    yield Description(noun, f)
-            elif kind == "full":
-                chosen = self._some(attributes) + (self._some(relations) if self.rng.random() < 0.6 else ())
-                kinds = ("location", "location", "comparative", "ordinal")
-                selector = self._some(self._selectors(self._pick(*kinds))) if len(chosen) < 2 else (None,)
-                if chosen:
-                    yield Description(noun, chosen, selector[0])
+        filters = self._filters(thing, kind)
+        vague = 0.12 if kind in ("attribute", "location", "comparative") else 0.04
+        for noun, often in self._nouns(thing, vague).items():
+            if kind == "negation" and len(named(self.facts, noun).truths) < 2:
+                continue  # it rules nothing out
+            for chosen, share in filters.items():
+                for selector, part in _selectors(kind, chosen).items():
+                    description = Description(noun, chosen, selector)
+                    said = chosen or selector or noun not in ANYTHING
+                    if said and not self._clumsy(description):
+                        yield Proposal(often * share * part, description)
+
+    def _filters(self, thing: Seen, kind: str) -> Filters:
+        """The filters of that kind of description, with weights that sum to 1."""
+        attributes = _evenly((claim,) for claim in self._attributes(thing))
+        relations = _evenly((claim,) for claim in self._relations(thing)) if kind in ("relation", "full") else {}
+        coloured = _mixed((0.7, {(): 1.0}), (0.3, _evenly((claim,) for claim in self.teller.colours(thing))))
+        pairs = _evenly(a + b for a in attributes for b in attributes if a != b)
+        match kind:
+            case "short":
+                return _mixed((0.6, {(): 1.0}), (0.4, dict.fromkeys(list(attributes)[:1], 1.0)))
+            case "attribute":
+                return attributes
+            case "appearance":
+                return _mixed((0.5, attributes), (0.5, pairs))
+            case "relation":
+                return _product(coloured, relations)
+            case "negation":
+                return _evenly((claim,) for claim in self._negations(thing))
+            case "full":
+                return _mixed((0.4, attributes), (0.6, _product(attributes, relations)))
+        return coloured
 
     def about(self, thing: Seen, kind: str) -> Sentence | None:
         """A sentence of that kind that means this thing alone; None if none is found."""
-        for description in self._propose(thing, kind):
-            noun_only = description.noun in ANYTHING and not description.filters
-            if noun_only and description.selector is None:
-                continue
-            if self._clumsy(description) or description.only(self.facts) != thing.index:
-                continue
-            article = None if kind != "full" else self.rng.random() < 0.85
-            text = self.word(description, article=article)
-            if text.split()[-1] == "one" and text.startswith("one"):
-                continue
-            if self.rng.random() < 0.04:
-                text = f"{self._pick(*_COMMANDS)} the {text.removeprefix('the ')}"
-            return Sentence(text, (thing.index,), kind, description)
+
+        def say(proposal: Proposal, rng: Rng) -> str | None:
+            alone = proposal.description.only(self.facts) == thing.index
+            return drawn_text(self.teller.wordings(proposal.description), rng) if alone else None
+
+        for text, proposal in draw(self.proposals(thing, kind), self.rng, 1, say, tries=14).items():
+            text = spoken(text, self.rng, 0.85 if kind == "full" else 0.6, 0.04, world=1)
+            return Sentence(text, (thing.index,), kind, proposal.description)
         return None
 
     @staticmethod
@@ -399,75 +195,113 @@ class Writer:
             if t.area >= SMALLEST and t.visible >= VISIBLE and t.area < 0.4 and t.index != self.facts.scene.bin
         ]
 
-    def absent(self, vocabulary: Sequence[str]) -> Sentence | None:
+    def absent(self, nouns: Sequence[str]) -> Sentence | None:
         """A sentence that surely nothing in the picture answers to, often a near miss."""
-        facts, rng = self.facts, self.rng
-        targets = self.targets()
-        for _ in range(20):
-            thing = targets[int(rng.integers(len(targets)))] if targets else None
-            way = rng.random()
-            if thing is None or way < 0.3:
-                noun = self._pick(*vocabulary)
-                coloured = (Colour(self._pick(*colours.NAMES)),) if rng.random() < 0.3 else ()
-                if coloured and self._clumsy(Description(noun, coloured)):
-                    continue
-                description = Description(
-                    noun, coloured, self._some(self._selectors("location"))[0] if rng.random() < 0.2 else None
-                )
-            elif way < 0.65:
-                description = Description(self._noun(thing, 0.1), (Colour(self._pick(*colours.NAMES)),))
-            else:
-                named = [
-                    o.index
-                    for o in facts.things
-                    if o is not thing and o.index != facts.scene.bin and self._names(o.index)
-                ]
-                if not named:
-                    continue
-                k = named[int(rng.integers(len(named)))]
-                relations: list[Filter] = [
-                    NextTo(k),
-                    *(Beside(side, k) for side in ("left", "right", "behind", "front")),
-                ]
-                if facts.scene.things[k].item.flat_top:
-                    relations.append(On(k))
-                if facts.scene.things[k].item.opening:
-                    relations += [Inside(k), Inside(k)]
-                description = Description(self._noun(thing, 0.0), self._some(relations))
-            if not self._clumsy(description) and description.nothing(facts):
-                return Sentence(self.word(description), (), "absent", description)
+
+        def say(proposal: Proposal, rng: Rng) -> str | None:
+            nothing = proposal.description.nothing(self.facts)
+            return drawn_text(self.teller.wordings(proposal.description), rng) if nothing else None
+
+        for text, proposal in draw(self._misses(nouns), self.rng, 1, say, tries=20).items():
+            return Sentence(spoken(text, self.rng, 0.6, 0.0), (), "absent", proposal.description)
         return None
+
+    def _misses(self, nouns: Sequence[str]) -> Iterator[Proposal]:
+        """Things that are not there; one that is there in another colour, or in another place."""
+        facts, rng = self.facts, self.rng
+        coloured = _evenly((Colour(name),) for name in colours.NAMES)
+        here: list[tuple[float, Description]] = []
+        if targets := self.targets():
+            thing = targets[int(rng.integers(len(targets)))]
+            said = self._nouns(thing, 0.1).items()
+            here += [(0.35 * w * v, Description(noun, f)) for noun, w in said for f, v in coloured.items()]
+            elsewhere: list[tuple[Claim, ...]] = []
+            for k in self.teller.landmarks_of(thing):
+                item = facts.scene.things[k].item
+                names = ["next to", "left of", "right of", "behind", "in front of"]
+                names += ["on top of"] * item.flat_top + ["in", "in"] * bool(item.opening)
+                elsewhere += [(Relation(name, (k,)),) for name in names]
+            said = self._nouns(thing, 0.0).items()
+            here += [(0.35 * w * v, Description(noun, f)) for noun, w in said for f, v in _evenly(elsewhere).items()]
+        filters = _mixed((0.7, {(): 1.0}), (0.3, coloured))
+        for noun in rng.choice(nouns, 8):
+            for f, v in filters.items():
+                here.append((0.03 * v, Description(str(noun), f)))
+                for place, w in _selectors("location", f).items():
+                    here.append((0.0075 * v * w, Description(str(noun), f, place)))
+        for weight, description in here:
+            if not self._clumsy(description):
+                yield Proposal(weight, description)
 
     def plurals(self) -> Sentence | None:
         """A sentence about several things."""
-        targets = self.targets()
-        for _ in range(12):
-            if len(targets) < 2:
+
+        def say(proposal: Proposal, rng: Rng) -> str | None:
+            found = proposal.description.meant(self.facts).several
+            if not found or len(found) >= len(COUNTS) or not all(thing.clear for thing in found):
                 return None
-            thing = targets[int(self.rng.integers(len(targets)))]
-            noun = self._noun(thing, 0.15)
-            if noun == "one" or plural(noun) is None:
-                continue
-            filters = self._some(self._colours(thing)) if noun in ANYTHING or self.rng.random() < 0.4 else ()
-            holder = thing.placed.inside
-            if holder not in (TABLE, self.facts.scene.bin) and self._names(holder) and self.rng.random() < 0.5:
-                filters = (*filters, Inside(holder))
-            description = Description(noun, filters)
-            found = description.several(self.facts)
-            if (
-                not found
-                or len(found) >= len(_COUNTS)
-                or (noun in ANYTHING and not filters)
-                or self._clumsy(description)
-            ):
-                continue
-            many = self.word(description, len(found), article=False)
-            count = _COUNTS[len(found)]
-            openings = [f"all the {many}", f"all {many}", f"the {count} {many}", f"all {count} {many}", f"the {many}"]
-            if len(found) == 2:
-                openings = [f"both {many}", f"the two {many}", f"both the {many}"]
-            return Sentence(self._pick(*openings), found, "plural", description)
+            many = drawn_text(self.teller.wordings(proposal.description, len(found)), rng)
+            rules = ("both",) if len(found) == 2 else ("several", "all", "counted")
+            openings = {t: w for rule in rules for t, w in said(rule, n=many, count=COUNTS[len(found)]).items()}
+            return drawn_text(openings, rng)
+
+        for text, proposal in draw(self._groups(), self.rng, 1, say, tries=12).items():
+            return Sentence(text, proposal.description.several(self.facts), "plural", proposal.description)
         return None
+
+    def _groups(self) -> Iterator[Proposal]:
+        """Descriptions that several things may answer to."""
+        targets = self.targets()
+        for thing in targets if len(targets) > 1 else ():
+            coloured = _mixed((0.6, {(): 1.0}), (0.4, _evenly((claim,) for claim in self.teller.colours(thing))))
+            holder = thing.placed.inside
+            if holder not in (TABLE, self.facts.scene.bin) and self.teller.names(holder):
+                coloured = _mixed((0.5, coloured), (0.5, _product(coloured, {(Relation("in", (holder,)),): 1.0})))
+            for noun, often in self._nouns(thing, 0.15).items():
+                for filters, share in coloured.items():
+                    description = Description(noun, filters)
+                    vague = noun == "one" or plural(noun) is None or (noun in ANYTHING and not filters)
+                    if not vague and not self._clumsy(description):
+                        yield Proposal(often * share, description)
+
+
+Filters = dict[tuple[Claim, ...], float]
+
+
+def _selectors(kind: str, chosen: tuple[Claim, ...]) -> Mapping[Selector | None, float]:
+    """The selectors that go with such filters, None for none, with weights that sum to 1."""
+
+    def shared(*parts: tuple[float, str]) -> dict[Selector | None, float]:
+        return {
+            selector: share * weight / sum(SELECTORS[name].values())
+            for share, name in parts
+            for selector, weight in SELECTORS[name].items()
+        }
+
+    if kind in SELECTORS:
+        return shared((1.0, kind))
+    if kind == "short" and not chosen:
+        return {None: 0.4, **shared((0.6, "location"))}
+    if kind == "full" and len(chosen) < 2:
+        return shared((0.5, "location"), (0.25, "comparative"), (0.25, "ordinal"))
+    return {None: 1.0}
+
+
+def _evenly(filters: Iterable[tuple[Claim, ...]]) -> Filters:
+    """Each as often as any other; what comes twice, twice as often."""
+    listed = list(filters)
+    return {chosen: listed.count(chosen) / len(listed) for chosen in listed}
+
+
+def _mixed(*parts: tuple[float, Filters]) -> Filters:
+    """Several sorts of filters in these shares; an empty sort leaves its share to the others."""
+    total = sum(share for share, filters in parts if filters)
+    return {chosen: share / total * w for share, filters in parts for chosen, w in filters.items()}
+
+
+def _product(first: Filters, second: Filters) -> Filters:
+    """One of each."""
+    return {a + b: v * w for a, v in first.items() for b, w in second.items()}
 
 
 # Kinds in the order they are tried for a target, with their weights.
@@ -506,13 +340,13 @@ def write(facts: Facts, rng: Rng, nouns: Sequence[str], wanted: int = 12) -> lis
     targets = writer.targets()
     found: dict[str, Sentence] = {}
     if targets:
-        names, weights = list(KINDS), np.array(list(KINDS.values()))
+        tried, weights = list(KINDS), np.array(list(KINDS.values()))
         chosen = [targets[int(k)] for k in rng.permutation(len(targets))[:6]]
         each = -(-(wanted - 3) // len(chosen))
         for thing in chosen:
-            alike = sum(facts.noun(other, thing.placed.item.words.nouns[0]) is True for other in facts.things) > 1
-            likely = weights * [3.0 if alike and name in _AMONG_ALIKE else 1.0 for name in names]
-            kinds = rng.choice(names, len(names), replace=False, p=likely / likely.sum())
+            alike = sum(facts.called(other, thing.placed.item.words.nouns[0]) is True for other in facts.things) > 1
+            likely = weights * [3.0 if alike and name in _AMONG_ALIKE else 1.0 for name in tried]
+            kinds = rng.choice(tried, len(tried), replace=False, p=likely / likely.sum())
             made = 0
             for kind in kinds:
                 sentence = writer.about(thing, str(kind))
