@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -17,24 +16,15 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-from jmceln_core.data.grounding import Instance, Picture, read_coco
+from jmceln_core.data.grounding import Instance, read_coco
 from jmceln_core.data.mirror import can_mirror, mirror_text
 from jmceln_core.synthesis import colours, vocabulary
 from jmceln_core.synthesis.rules.expressions import COCO_KINDS, absent, describe, plurals
 from jmceln_core.synthesis.rules.photograph import Scene
 from support import ROOT
+from support.drawings import HEIGHT, PAINT, WIDTH, drawn
 
 SHARED = ROOT.parent / "shared" / "data"
-HEIGHT, WIDTH = 240, 320
-PAINT = {
-    "red": (215, 25, 30),
-    "blue": (30, 60, 215),
-    "green": (25, 150, 50),
-    "yellow": (245, 220, 40),
-    "white": (245, 245, 245),
-    "black": (12, 12, 12),
-    "none": (150, 128, 118),  # no colour word fits
-}
 # What the nouns of the drawn kinds mean to the evaluator.
 KINDS = {
     "cup": {"cup"},
@@ -45,28 +35,6 @@ KINDS = {
     "suitcase": {"suitcase", "luggage", "bag"},
     "backpack": {"backpack", "bag", "rucksack"},
 }
-
-
-def drawn(shapes, *, complete=True, crowd=()):
-    """A picture of (kind, colour, x, y, w, h, round) shapes; later ones cover earlier ones. Returns (picture, rgb)."""
-    rgb = np.full((HEIGHT, WIDTH, 3), (150, 140, 120), np.uint8)
-    rgb[: HEIGHT // 20] = 255  # some white, so that black is not shadow
-    owner = np.full((HEIGHT, WIDTH), -1)
-    for k, (_, colour, x, y, w, h, is_round) in enumerate(shapes):
-        canvas = np.zeros((HEIGHT, WIDTH), np.uint8)
-        if is_round:
-            cv2.ellipse(canvas, (x + w // 2, y + h // 2), (max(w // 2, 1), max(h // 2, 1)), 0, 0, 360, 1, -1)
-        else:
-            canvas[y : y + h, x : x + w] = 1
-        rgb[canvas > 0] = PAINT[colour]
-        owner[canvas > 0] = k
-    instances = []
-    for k, (kind, *_) in enumerate(shapes):
-        mask = np.asfortranarray(owner == k, np.uint8)
-        if mask.any():
-            rle = coco_mask.encode(mask)
-            instances.append(Instance(k + 1, kind, rle, tuple(coco_mask.toBbox(rle)), crowd=k in crowd))
-    return Picture(7, Path("drawn.png"), HEIGHT, WIDTH, tuple(instances), complete), rgb
 
 
 ORDINALS = {

@@ -15,7 +15,8 @@ from jmceln_core.synthesis.rules import logic
 from jmceln_core.synthesis.rules.logic import Description, Relation
 from jmceln_core.synthesis.tabletop import catalogue, making, sentences, shapes, wording
 from jmceln_core.synthesis.tabletop.facts import Facts
-from jmceln_core.synthesis.tabletop.scene import TABLE, Camera, HeightMap, Placed, Scene, compose
+from jmceln_core.synthesis.tabletop.scene import TABLE, HeightMap, Placed, Scene, compose
+from support.drawings import observed, paint, row
 
 OBJECTS = ("plastic_apple", "butter", "blue_cup", "phillips_screwdriver", "ycb_mustard_bottle", "soap", "frying_pan")
 
@@ -44,45 +45,6 @@ def volume(mesh: shapes.Mesh) -> float:
     """By the divergence theorem; negative where faces look inwards."""
     a, b, c = (mesh.vertices[mesh.faces[:, k]].astype(float) for k in range(3))
     return float(np.einsum("ij,ij->i", a, np.cross(b, c)).sum() / 6)
-
-
-def project(camera: Camera, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels (N, 2) and depths (N,) of world points, by the pinhole's equations."""
-    right, down, forward = camera.axes()
-    moved = points - np.asarray(camera.position)
-    depth = moved @ forward
-    focal = camera.height / 2 / np.tan(np.radians(camera.field) / 2)
-    pixels = np.stack([moved @ right, moved @ down], -1) / depth[:, None] * focal
-    return pixels + np.array((camera.width / 2, camera.height / 2)), depth
-
-
-def paint(scene: Scene) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A picture without a renderer: triangles filled from far to near. rgb, instances, pixels of each thing alone."""
-    camera = scene.camera
-    instances = np.full((camera.height, camera.width), -1, np.int32)
-    rgb = np.full((camera.height, camera.width, 3), 200, np.uint8)
-    whole, drawn = np.zeros(len(scene.things)), []
-    for index, thing in enumerate(scene.things):
-        pixels, depth = project(camera, thing.world())
-        if depth.min() < 0.05:
-            continue
-        alone = np.zeros(instances.shape, np.uint8)
-        corners = (pixels[thing.item.mesh.faces] * 16 - 8).round().astype(np.int32)
-        for face, triangle in zip(thing.item.mesh.faces, corners, strict=True):
-            cv2.fillConvexPoly(alone, triangle, 1, shift=4)
-            drawn.append((depth[face].mean(), index, triangle))
-        whole[index] = alone.sum()
-    colour = {k: making._PAINTS[t.item.words.colours[0]] if t.item.words.colours else (128, 90, 128)
-              for k, t in enumerate(scene.things)}  # fmt: skip
-    for _, index, triangle in sorted(drawn, key=lambda d: -d[0]):
-        cv2.fillConvexPoly(instances, triangle, index, shift=4)
-        cv2.fillConvexPoly(rgb, triangle, colour[index], shift=4)
-    return rgb, instances, whole
-
-
-def observed(scene: Scene) -> Facts:
-    rgb, instances, whole = paint(scene)
-    return Facts(scene, rgb, instances, whole)
 
 
 # ---- the naive reading of a description, from the masks and the scene
@@ -354,13 +316,6 @@ def test_words_follow_the_description(objects):
 def lone(words: catalogue.Words, at: tuple[float, float], size: float = 0.05, name: str = "thing") -> Placed:
     item = catalogue.Item(name, shapes.box(size, size, size), words, catalogue.resting("u"))
     return Placed(item, np.eye(3), np.array([*at, 0.0]))
-
-
-def row(*things: Placed) -> Facts:
-    """Seen from the front and above, x to the right."""
-    camera = Camera((0, -0.7, 0.6), (0, 0, 0), 0, 50, 320, 240)
-    scene = Scene(things, camera, (), 1.0, None, None, None, (1, 1))  # type: ignore[arg-type]
-    return observed(scene)
 
 
 def mug(colour: str, *at: float, size: float = 0.05) -> Placed:
