@@ -61,11 +61,6 @@ def filled(templates: Wordings, fills: Mapping[str, str]) -> Wordings:
     return {text.format_map(fills): weight for text, weight in templates.items()}
 
 
-def with_article(name: str) -> str:
-    """ "a cap", "an orange cap"."""
-    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
-
-
 def pick(weights: Iterable[float], rng: Rng) -> int:
     """An index drawn by weight."""
     ends = list(itertools.accumulate(weights))

@@ -284,16 +284,18 @@ def _groups(
 ) -> Iterator[tuple[str, Sequence[Thing], float]]:
     """(noun phrase, members, weight): all of a kind, those of one colour, those on one side."""
     things = list(heard.truths)
-    yield several, things, 3.0
+    yield several, things, RULES["several"].weight
     for colour in dict.fromkeys(filter(None, map(scene.colour, things))):
         group = heard.that(scene, Colour(colour)).several
         if 2 <= len(group) < len(things):
             yield next(iter(_coloured(several, colour, category))), group, 2.0
+    rule = RULES["several on the side"]
+    at = {end: next(iter(filled(rule.photograph, {"n": several, "end": end}))) for end in ("left", "right")}
     ordered = sorted(things, key=lambda u: u.cx)
     for k in range(2, len(ordered)):
         left, rest = ordered[:k], ordered[k:]
         if min(u.x0 for u in rest) > max(u.x1 for u in left) + 2 * CLEARLY and left[-1].cx < 0.5 < rest[0].cx:
-            yield f"{several} on the left", left, 1.0
+            yield at["left"], left, rule.weight
         right, rest = ordered[-k:], ordered[:-k]
         if max(u.x1 for u in rest) < min(u.x0 for u in right) - 2 * CLEARLY and rest[-1].cx < 0.5 < right[0].cx:
-            yield f"{several} on the right", right, 1.0
+            yield at["right"], right, rule.weight

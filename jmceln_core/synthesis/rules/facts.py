@@ -19,6 +19,7 @@ from jmceln_core.data.grounding import Expression, Instance, Picture
 from jmceln_core.synthesis import vocabulary
 from jmceln_core.synthesis.rules import expressions
 from jmceln_core.synthesis.rules.engine import spoken
+from jmceln_core.synthesis.rules.logic import Truth, all_of
 from jmceln_core.synthesis.rules.photograph import Scene
 
 ANY = ("one", "thing")  # nouns for everything; "thing" only where there are things of several sorts
@@ -59,7 +60,7 @@ class Subject:
     heard: frozenset[str]
     facts: dict[str, bool] = field(default_factory=dict)
 
-    def is_called(self, noun: str) -> bool | None:
+    def is_called(self, noun: str) -> Truth:
         """Whether the noun is true of it; None in doubt."""
         if noun in ANY or any(noun == name for name, _ in self.said):
             return True
@@ -157,13 +158,13 @@ def _claims(staged: Staged) -> Iterator[_Said]:
         plain = noun not in ANY
         if plain and None not in called:
             yield _Said("name", _BARE * often, noun, (), _ids(subjects, called))
-        single: list[tuple[Fact, bool, list[bool | None]]] = []
+        single: list[tuple[Fact, bool, list[Truth]]] = []
         for fact in staged.facts:
             values = [s.facts.get(fact.key) for s in subjects]
             for claimed in (True, False):
                 if not _sayable(fact, claimed, noun):
                     continue
-                true = [_and(c, None if v is None else v == claimed) for c, v in zip(called, values, strict=True)]
+                true = [all_of(c, None if v is None else v == claimed) for c, v in zip(called, values, strict=True)]
                 if None in true:
                     continue
                 targets = _ids(subjects, true)
@@ -171,7 +172,7 @@ def _claims(staged: Staged) -> Iterator[_Said]:
                 if claimed and fact.alone and not plain:
                     weight *= _ALONE
                 # a denial is mostly said where some of the things are what it denies
-                if not claimed and not any(_and(c, v) for c, v in zip(called, values, strict=True)):
+                if not claimed and not any(all_of(c, v) for c, v in zip(called, values, strict=True)):
                     weight *= _IDLE
                 yield _Said(kind, weight * often, noun, ((fact, claimed),), targets)
                 if claimed and targets:
@@ -180,7 +181,7 @@ def _claims(staged: Staged) -> Iterator[_Said]:
             for other, _, also in single[k + 1 :]:
                 if fact.kind == other.kind and not (fact.before and other.after):
                     continue
-                both = [_and(a, b) for a, b in zip(true, also, strict=True)]
+                both = [all_of(a, b) for a, b in zip(true, also, strict=True)]
                 if None in both or _ids(subjects, both) in (_ids(subjects, true), ()):
                     continue
                 yield _Said(other.kind, _BOTH * often, noun, ((fact, True), (other, True)), _ids(subjects, both))
@@ -194,14 +195,7 @@ def _sayable(fact: Fact, claimed: bool, noun: str) -> bool:
     return bool(fact.denied)
 
 
-def _and(a: bool | None, b: bool | None) -> bool | None:
-    """Conjunction of three values."""
-    if a is False or b is False:
-        return False
-    return None if a is None or b is None else True
-
-
-def _ids(subjects: Sequence[Subject], true: Sequence[bool | None]) -> tuple[int, ...]:
+def _ids(subjects: Sequence[Subject], true: Sequence[Truth]) -> tuple[int, ...]:
     return tuple(s.instance.id for s, t in zip(subjects, true, strict=True) if t)
 
 

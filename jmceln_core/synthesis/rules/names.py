@@ -16,6 +16,7 @@ from jmceln_core.synthesis import vocabulary
 from jmceln_core.synthesis.composition import kinds, words
 from jmceln_core.synthesis.rules import expressions
 from jmceln_core.synthesis.rules.engine import spoken
+from jmceln_core.synthesis.rules.logic import Colour
 from jmceln_core.synthesis.rules.photograph import Scene, Thing
 from jmceln_core.synthesis.rules.words import UNKNOWN, nonsense
 
@@ -37,10 +38,10 @@ def names(scene: Scene, rng: np.random.Generator, *, limit: int = 6) -> list[Exp
     for category in dict.fromkeys(t.category for t in scene.targets):
         said = vocabulary.names_of(category)
         for noun, weight in [*said.said[:3], *((wide, 0.5) for wide in said.wider)]:
-            heard = scene.heard_as(noun)
-            group = [u for u in heard if u.names.says(noun)]
-            if any(u.instance.crowd for u in heard) or len(group) != len(heard) or not group:
+            heard = scene.named(noun)
+            if heard.nothing or not heard.sure:
                 continue
+            group = list(heard.truths)
             if sum(u.area for u in group) < LEAST:
                 continue
             often = weight / said.said[0][1]
@@ -48,9 +49,9 @@ def names(scene: Scene, rng: np.random.Generator, *, limit: int = 6) -> list[Exp
             if len(group) > 1:
                 found[vocabulary.plural(noun)] = 0.5 * often, _ids(group)
             for colour in sorted({c for u in group if (c := scene.colour(u))}):
-                own = [u for u in group if scene.colour(u) == colour]
-                if category != "person" and not any(scene.may_be(u, colour) for u in group if u not in own):
-                    found[f"{colour} {noun}"] = 0.7 * often, _ids(own)
+                own = heard.that(scene, Colour(colour))
+                if category != "person" and own.sure:
+                    found[f"{colour} {noun}"] = 0.7 * often, _ids(list(own.truths))
     texts = list(found)
     if not texts:
         return []

@@ -124,11 +124,11 @@ class Scene:
 
     def heard_as(self, noun: str) -> list[Thing]:
         """Everything in the picture a listener might take the noun for."""
-        return [t for t in self.things if noun in t.names.heard or t.category.endswith(" " + noun)]
+        return [t for t in self.things if _hears(t, noun)]
 
     def called(self, thing: Thing, noun: str) -> Truth:
         """Whether a listener takes the noun for the thing; in doubt where only some would, and of crowds."""
-        if noun != "one" and noun not in thing.names.heard and not thing.category.endswith(" " + noun):
+        if noun != "one" and not _hears(thing, noun):
             return False
         return True if (noun == "one" or thing.names.says(noun)) and not thing.instance.crowd else None
 
@@ -290,6 +290,11 @@ class Scene:
                 max(gap - 1.5, 0.0) * self._step / max(self.picture.height, self.picture.width)
             )
         return self._gaps[pair]
+
+
+def _hears(thing: Thing, noun: str) -> bool:
+    """Whether a listener might take the noun for the thing."""
+    return noun in thing.names.heard or thing.category.endswith(" " + noun)
 
 
 def _same(a: Thing, b: Thing) -> bool:

@@ -138,8 +138,8 @@ class Writer:
             for chosen, share in filters.items():
                 for selector, part in _selectors(kind, chosen).items():
                     description = Description(noun, chosen, selector)
-                    said = chosen or selector or noun not in ANYTHING
-                    if said and not self._clumsy(description):
+                    tells = chosen or selector or noun not in ANYTHING
+                    if tells and not self._clumsy(description):
                         yield Proposal(often * share * part, description)
 
     def _filters(self, thing: Seen, kind: str) -> Filters:
@@ -213,16 +213,16 @@ class Writer:
         here: list[tuple[float, Description]] = []
         if targets := self.targets():
             thing = targets[int(rng.integers(len(targets)))]
-            said = self._nouns(thing, 0.1).items()
-            here += [(0.35 * w * v, Description(noun, f)) for noun, w in said for f, v in coloured.items()]
+            usual = self._nouns(thing, 0.1).items()
+            here += [(0.35 * w * v, Description(noun, f)) for noun, w in usual for f, v in coloured.items()]
             elsewhere: list[tuple[Claim, ...]] = []
             for k in self.teller.landmarks_of(thing):
                 item = facts.scene.things[k].item
                 names = ["next to", "left of", "right of", "behind", "in front of"]
                 names += ["on top of"] * item.flat_top + ["in", "in"] * bool(item.opening)
                 elsewhere += [(Relation(name, (k,)),) for name in names]
-            said = self._nouns(thing, 0.0).items()
-            here += [(0.35 * w * v, Description(noun, f)) for noun, w in said for f, v in _evenly(elsewhere).items()]
+            usual = self._nouns(thing, 0.0).items()
+            here += [(0.35 * w * v, Description(noun, f)) for noun, w in usual for f, v in _evenly(elsewhere).items()]
         filters = _mixed((0.7, {(): 1.0}), (0.3, coloured))
         for noun in rng.choice(nouns, 8):
             for f, v in filters.items():

@@ -7,7 +7,7 @@ import re
 
 from jmceln_core.synthesis import vocabulary
 from jmceln_core.synthesis.rules.book import ORDINALS, RULES, SHORT_ORDINALS, Wordings
-from jmceln_core.synthesis.rules.engine import filled, phrases, with_article
+from jmceln_core.synthesis.rules.engine import filled, phrases
 from jmceln_core.synthesis.rules.logic import (
     Claim,
     Colour,
@@ -68,7 +68,7 @@ class Teller:
                 return said("material", c=name)
             case Part(name):
                 part = name.split(" ", 1)[1]
-                return said("part", **{"c": part, "a c": with_article(part)})
+                return said("part", **{"c": part, "a c": vocabulary.with_article(part)})
             case Lying():
                 return said("lying")
             case Empty():
