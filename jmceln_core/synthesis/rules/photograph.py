@@ -51,11 +51,16 @@ class Thing:
 
     @property
     def key(self) -> int:
+        """Its instance's id."""
         return self.instance.id
 
     @property
     def category(self) -> str:
         return self.instance.category
+
+
+# The rule of what is between two things, the two, and what fills its words.
+Flank = tuple[str, tuple[Thing, Thing], dict[str, str]]
 
 
 class Scene:
@@ -83,7 +88,7 @@ class Scene:
         self._gaps: dict[tuple[int, int], float] = {}
         self._named: dict[str, Meant[Thing]] = {}
         self._relations: dict[int, list[tuple[Thing, str, str]]] = {}
-        self._flanked: dict[int, list[tuple[str, tuple[Thing, Thing], dict[str, str]]]] = {}
+        self._flanked: dict[int, list[Flank]] = {}
         self.things = [thing for thing in map(self._measure, picture.instances) if thing is not None]
         self._by_id = {thing.instance.id: thing for thing in self.things}
 
@@ -187,12 +192,12 @@ class Scene:
         return self._relations[key]
 
     @cached_property
-    def _flanks(self) -> list[tuple[str, tuple[Thing, Thing], dict[str, str]]]:
-        """What others can be between: the only two of a kind, two anchors. (rule, the two, what fills its words)."""
+    def _flanks(self) -> list[Flank]:
+        """What others can be between: the only two of a kind, two anchors."""
         kinds: dict[str, list[Thing]] = {}
         for thing in self.things:
             kinds.setdefault(thing.category, []).append(thing)
-        found: list[tuple[str, tuple[Thing, Thing], dict[str, str]]] = []
+        found: list[Flank] = []
         for group in kinds.values():
             name = group[0].names.said[0][0]
             if len(group) == 2 and not any(u.instance.crowd for u in group) and len(self.heard_as(name)) == 2:
@@ -201,7 +206,7 @@ class Scene:
         pairs = itertools.product(self.anchors, repeat=2)
         return found + [("between", (a, b), {"a": one, "b": other}) for (a, one), (b, other) in pairs]
 
-    def flanked(self, thing: Thing) -> list[tuple[str, tuple[Thing, Thing], dict[str, str]]]:
+    def flanked(self, thing: Thing) -> list[Flank]:
         """Those pairs that the thing stands between."""
         if id(thing) not in self._flanked:
             self._flanked[id(thing)] = [flank for flank in self._flanks if placing.amid(thing, *flank[1])]

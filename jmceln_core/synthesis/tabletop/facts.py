@@ -61,6 +61,7 @@ class Seen:
 
     @property
     def key(self) -> int:
+        """Its index in the scene."""
         return self.index
 
     @property
