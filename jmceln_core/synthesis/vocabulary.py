@@ -284,8 +284,3 @@ def plural(name: str) -> str:
     if name.endswith("y") and name[-2:-1] not in "aeiou":
         return name[:-1] + "ies"
     return name + "s"
-
-
-def with_article(name: str) -> str:
-    """ "a cap", "an orange cap"."""
-    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
