@@ -14,7 +14,7 @@ import numpy as np
 
 from jmceln_core.data.grounding import DataError, Picture
 from jmceln_core.synthesis.composition.cutting import SMALLEST, is_free, is_in_one_piece
-from jmceln_core.synthesis.composition.kinds import BENEATH
+from jmceln_core.synthesis.rules.kinds import BENEATH
 
 SIDE = 448  # long side of a composed picture, in pixels
 

@@ -20,8 +20,8 @@ import numpy as np
 
 from jmceln_core.data.grounding import DataError
 from jmceln_core.synthesis import colours, vocabulary
-from jmceln_core.synthesis.composition import words
 from jmceln_core.synthesis.composition.cutting import Cut
+from jmceln_core.synthesis.rules import written
 from jmceln_core.synthesis.rules.facts import Fact
 
 SEEN = 0.6  # the least of a garment, or of a part of the body, that must be seen for anything to be said of it
@@ -32,7 +32,7 @@ PARTLY = 0.3  # less of a colour than that does not make somebody one "in" it, o
 FEW = 12  # pixels
 SCRAP = 0.02  # less of a colour than that, of all the pixels of somebody without labels, is not even on their shoes
 
-_set = words.set_of
+_set = written.set_of
 
 
 class Part(NamedTuple):
@@ -219,7 +219,7 @@ def person_of(cut: Cut) -> Person:
     """Somebody cut out of an annotated photograph: whatever they wear is in doubt, but for colours that are neither in
     their pixels nor in what was written of them."""
     texts = [text for _, text in cut.texts]
-    grown = words.sex(text for text in texts if _CHILD.isdisjoint(words.words_of(text)))
+    grown = written.sex(text for text in texts if _CHILD.isdisjoint(written.words_of(text)))
     return Person(
         id="{}:{}".format(*cut.source),
         same="{}:{}".format(*cut.source),
@@ -451,7 +451,7 @@ class Look:
     def misfits(self, text: str) -> bool:
         """Whether a sentence somebody wrote surely is not about this person, who wears nothing that may be called by
         one of its garments in its colour."""
-        clauses = [] if _DENIAL & set(words.words_of(text)) else _CLAUSE.split(_COMPOUND.sub("", text.lower()))
+        clauses = [] if _DENIAL & set(written.words_of(text)) else _CLAUSE.split(_COMPOUND.sub("", text.lower()))
         return any(
             all(self.wears(name, colour) is False for name in names for colour in m.colours)
             for clause in clauses

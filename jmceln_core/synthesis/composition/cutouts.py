@@ -21,8 +21,8 @@ from tqdm import tqdm
 
 from jmceln_core.data.grounding import DataError, GroundingData
 from jmceln_core.synthesis import colours
-from jmceln_core.synthesis.composition import kinds
 from jmceln_core.synthesis.composition.cutting import Cut, cuts_of
+from jmceln_core.synthesis.rules import kinds
 from jmceln_core.synthesis.tabletop.catalogue import HELD_OUT
 
 Split = Literal["train", "heldout"]

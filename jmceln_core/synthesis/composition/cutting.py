@@ -10,7 +10,7 @@ import numpy as np
 
 from jmceln_core.data.grounding import Expression, Instance, Picture
 from jmceln_core.data.mirror import can_mirror
-from jmceln_core.synthesis.composition import kinds, words
+from jmceln_core.synthesis.rules import kinds, written
 
 # Areas in pixels of the source, other figures are shares.
 SMALLEST = 900
@@ -50,7 +50,7 @@ def cuts_of(picture: Picture, rgb: np.ndarray, sentences: Sequence[Expression]) 
         x0, y0, x1, y1 = bounds(masks[instance.id], margin=2)
         said = [e for e in sentences if e.targets == (instance.id,)]
         kept = tuple(
-            (e.kind, e.text) for e in said if e.kind in TOLD and words.is_appearance(e.text, instance.category)
+            (e.kind, e.text) for e in said if e.kind in TOLD and written.is_appearance(e.text, instance.category)
         )
         yield Cut(
             (picture.id, instance.id),

@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 
 from jmceln_core.data.grounding import DataError, Instance, Picture
-from jmceln_core.synthesis.composition import kinds
 from jmceln_core.synthesis.composition.backdrops import Backdrop
 from jmceln_core.synthesis.composition.cutting import Cut, bounds
+from jmceln_core.synthesis.rules import kinds
 from jmceln_core.synthesis.rules.placing import SMALLEST_SHARE, STANDING
 
 STRIDE = 1000  # an instance's id is its picture's times this, plus its place in it, from 1 on

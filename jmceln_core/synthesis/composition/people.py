@@ -31,8 +31,8 @@ from jmceln_core.synthesis.composition.cutting import Cut, bounds, softened
 from jmceln_core.synthesis.composition.pasting import STRIDE, cut_into
 from jmceln_core.synthesis.composition.recolour import dyed
 from jmceln_core.synthesis.composition.tables import photographed
-from jmceln_core.synthesis.composition.words import noun_of
 from jmceln_core.synthesis.rules.facts import Fact, Staged, Subject
+from jmceln_core.synthesis.rules.written import noun_of
 
 HELD_OUT = 100  # persons, but never more than a fifth of all
 HIDDEN = 0.45  # the most of a person that others hide

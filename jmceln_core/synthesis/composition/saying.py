@@ -10,12 +10,12 @@ import numpy as np
 
 from jmceln_core.data.grounding import Expression, GroundingData
 from jmceln_core.synthesis import vocabulary
-from jmceln_core.synthesis.composition import words
 from jmceln_core.synthesis.composition.backdrops import Backdrop
 from jmceln_core.synthesis.composition.cutting import Cut
 from jmceln_core.synthesis.composition.pasting import Composed
-from jmceln_core.synthesis.rules import expressions
-from jmceln_core.synthesis.rules.photograph import Scene, Thing
+from jmceln_core.synthesis.rules import expressions, written
+from jmceln_core.synthesis.rules.photograph import Scene
+from jmceln_core.synthesis.rules.placing import Thing
 
 
 class Speaker:
@@ -29,7 +29,7 @@ class Speaker:
                 self.written[e.picture_id, e.targets[0]].append(e.text)
         self.coloured: dict[str, list[str]] = defaultdict(list)  # of a kind: what was written of its colour
         for cut in cuts:
-            self.coloured[cut.category] += [text for _, text in cut.texts if words.colours_in(text)]
+            self.coloured[cut.category] += [text for _, text in cut.texts if written.colours_in(text)]
 
     def __call__(self, made: Composed, into: Backdrop, rng: np.random.Generator) -> list[Expression]:
         """Written sentences that are still true, then rule-made ones about what was pasted and its rivals."""
@@ -49,7 +49,7 @@ class Speaker:
         for thing in scene.targets:
             cut = made.pasted.get(thing.instance.id)
             for kind, text in cut.texts if cut and made.picture.complete else ():
-                if words.fits_none(scene, text, _rivals(scene, thing, text), said):
+                if written.fits_none(scene, text, _rivals(scene, thing, text), said):
                     yield Expression(made.picture.id, (thing.instance.id,), text, kind)
 
     def _of_backdrop(self, scene: Scene, made: Composed, source: int) -> Iterator[Expression]:
@@ -59,7 +59,7 @@ class Speaker:
         heard = {name for t in pasted for name in t.names.heard}
         for e in self.of_picture.get(source, ()):
             if not e.targets:
-                names = words.names_in(e.text)
+                names = written.names_in(e.text)
                 if names and heard.isdisjoint(names) and heard.isdisjoint(n.removesuffix("s") for n in names):
                     yield replace(e, picture_id=made.picture.id)
                 continue
@@ -67,7 +67,7 @@ class Speaker:
             if any(key == 0 or made.hidden[key] > 0 for key in keys):
                 continue
             thing = scene.thing(keys[0])
-            noun = words.noun_of(e.text, thing.category) if words.is_plain(e.text, thing.category) else ""
+            noun = written.noun_of(e.text, thing.category) if written.is_plain(e.text, thing.category) else ""
             if noun and heard.isdisjoint(thing.names.heard) and not any(_like(noun, t) for t in pasted):
                 yield replace(e, picture_id=made.picture.id, targets=keys)
 
@@ -86,8 +86,8 @@ class Speaker:
         for kind in sorted({cut.category for cut in made.pasted.values()}):
             texts = self.coloured[kind]
             for k in rng.permutation(len(texts))[:6]:
-                rivals = scene.heard_as(words.noun_of(texts[k], kind))
-                if rivals and not words.sex([texts[k]]) and words.fits_none(scene, texts[k], rivals, said):
+                rivals = scene.heard_as(written.noun_of(texts[k], kind))
+                if rivals and not written.sex([texts[k]]) and written.fits_none(scene, texts[k], rivals, said):
                     yield Expression(made.picture.id, (), texts[k], "absent")
                     break
 
@@ -98,6 +98,6 @@ def _like(noun: str, thing: Thing) -> bool:
 
 def _rivals(scene: Scene, thing: Thing, text: str) -> list[Thing]:
     """What else the sentence's noun may mean: everything heard as it, and everything of the thing's own kind."""
-    noun = words.noun_of(text, thing.category)
+    noun = written.noun_of(text, thing.category)
     heard = scene.heard_as(noun) + [u for u in scene.things if u.category == thing.category]
     return scene.distinct([u for u in dict.fromkeys(heard) if u is not thing])

@@ -22,8 +22,8 @@ from jmceln_core.synthesis.rules import placing
 from jmceln_core.synthesis.rules.book import COUNTS, ORDINALS, RULES, SHORT_ORDINALS, Wordings
 from jmceln_core.synthesis.rules.engine import Draft, Rng, draw, filled, spoken
 from jmceln_core.synthesis.rules.logic import Colour, Meant, Not, Relation
-from jmceln_core.synthesis.rules.photograph import NO_COLOUR, Scene, Thing
-from jmceln_core.synthesis.rules.placing import CLEARLY, SMALLEST_SHARE
+from jmceln_core.synthesis.rules.photograph import NO_COLOUR, Scene
+from jmceln_core.synthesis.rules.placing import CLEARLY, SMALLEST_SHARE, Thing
 
 COCO_KINDS = vocabulary.known_categories()[:80]
 

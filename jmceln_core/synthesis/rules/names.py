@@ -13,12 +13,12 @@ import numpy as np
 
 from jmceln_core.data.grounding import Expression
 from jmceln_core.synthesis import vocabulary
-from jmceln_core.synthesis.composition import kinds, words
-from jmceln_core.synthesis.rules import expressions
+from jmceln_core.synthesis.rules import expressions, kinds, written
 from jmceln_core.synthesis.rules.engine import spoken
 from jmceln_core.synthesis.rules.logic import Colour
-from jmceln_core.synthesis.rules.photograph import Scene, Thing
-from jmceln_core.synthesis.rules.words import UNKNOWN, nonsense
+from jmceln_core.synthesis.rules.nonsense import UNKNOWN, nonsense
+from jmceln_core.synthesis.rules.photograph import Scene
+from jmceln_core.synthesis.rules.placing import Thing
 
 LEAST = 0.002  # of the picture: all of a name's things together, for the name to be said
 GROUP = 5  # the most things of which a denied sentence may leave the others
@@ -72,7 +72,7 @@ def denials(scene: Scene, said: Sequence[Expression], rng: np.random.Generator, 
         return []
     found: dict[str, tuple[int, ...]] = {}
     clash: set[str] = set()
-    told = [(set(words.words_of(e.text)), set(e.targets)) for e in said if e.targets]
+    told = [(set(written.words_of(e.text)), set(e.targets)) for e in said if e.targets]
     for e in said:
         parts = _VERB.match(e.text.lower().strip(" ."))
         if not parts or not _is_denied_safely(parts["rest"]):
@@ -81,7 +81,7 @@ def denials(scene: Scene, said: Sequence[Expression], rng: np.random.Generator, 
         if group is None or not 1 <= len(group) <= GROUP:
             continue
         # whatever else was described in these words may be what they say, too
-        content = set(words.words_of(parts["rest"])) - _SMALL
+        content = set(written.words_of(parts["rest"])) - _SMALL
         meant = set(e.targets).union(*(targets for spoken, targets in told if content <= spoken))
         others = tuple(key for key in _ids(group) if key not in meant)
         if not set(e.targets) <= set(_ids(group)):
@@ -104,7 +104,7 @@ def _said(scene: Scene, targets: tuple[int, ...], text: str, kind: str, rng: np.
 def _called(scene: Scene, noun: str) -> list[Thing] | None:
     """The things a bare noun (no adjective) is true of; None where it is none of their names, or in doubt."""
     heard = scene.heard_as(noun)
-    sex = words.sex([noun]) != ""
+    sex = written.sex([noun]) != ""
     if sex or any(u.instance.crowd or not u.names.says(noun) for u in heard) or not heard:
         return None
     return scene.distinct(heard)
@@ -113,13 +113,15 @@ def _called(scene: Scene, noun: str) -> list[Thing] | None:
 def _is_denied_safely(rest: str) -> bool:
     """Whether the opposite is said by a plain "not": one thing said, nothing about places, parts, lettering, counts or
     others, no superlative, no second denial."""
-    tokens = set(words.words_of(rest))
+    tokens = set(written.words_of(rest))
     return "," not in rest and not tokens & _UNSAFE and len(tokens) <= 7 and not _MOST.search(rest)
 
 
 # Of the words that place a thing, those that belong to what it does: "looking at", "eating from".
-_DOING = words.set_of("at to from by off on over along against inside outside up down around about away towards toward")
-_UNSAFE = (words.PLACE - _DOING) | words.set_of(
+_DOING = written.set_of(
+    "at to from by off on over along against inside outside up down around about away towards toward"
+)
+_UNSAFE = (written.PLACE - _DOING) | written.set_of(
     "not no other others another one ones both two three first second third most more less than same different still"
     " also only without standing its reading saying says labeled labelled visible showing"
 )
@@ -150,7 +152,7 @@ def nothing(
     """
     here = {name for t in scene.things for name in t.names.heard} | {t.category for t in scene.things}
     heads = {word for name in here for word in name.split()}
-    heads |= {word for e in said if e.targets for word in words.words_of(e.text)}
+    heads |= {word for e in said if e.targets for word in written.words_of(e.text)}
     made = []
     for _ in range(limit):
         way = rng.random()
@@ -160,7 +162,7 @@ def nothing(
             text = UNKNOWN[int(rng.integers(len(UNKNOWN)))]
         else:
             text = nonsense(rng)
-        if text and not heads & (set(words.words_of(text)) - _SMALL):
+        if text and not heads & (set(written.words_of(text)) - _SMALL):
             made.append(Expression(scene.picture.id, (), text, "absent", "generated"))
     return made
 
@@ -179,7 +181,7 @@ def _missing(kinds_: Sequence[str], here: set[str], heads: set[str], rng: np.ran
 
 
 COLOURS = ("red", "blue", "green", "yellow", "white", "black", "brown", "orange")  # of colours.NAMES, what people say
-_SMALL = words.set_of("the a an of in on with and big small little") | set(COLOURS)
+_SMALL = written.set_of("the a an of in on with and big small little") | set(COLOURS)
 
 
 def _ids(things: Sequence[Thing]) -> tuple[int, ...]:

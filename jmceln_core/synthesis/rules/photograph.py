@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 import cv2
@@ -17,6 +16,7 @@ from jmceln_core.data.grounding import Instance, Picture
 from jmceln_core.synthesis import colours, vocabulary
 from jmceln_core.synthesis.rules import placing
 from jmceln_core.synthesis.rules.logic import Claim, Colour, Meant, Not, Relation, Truth, named, negated
+from jmceln_core.synthesis.rules.placing import Thing
 
 SAME_IOU = 0.8  # two annotations of one thing
 _COARSE = 200  # long side in pixels of the masks that colours and distances are measured on
@@ -31,32 +31,6 @@ NO_COLOUR = placing.kinds(
 # The share of a thing's pixels that makes its colour sure (0.45 where not given); what clothes may be told to be.
 _SURE = {"black": 0.68, "white": 0.58, "brown": 0.62}
 _WORN = ("black", "white", "red", "yellow", "green", "blue")
-
-
-@dataclass(frozen=True, eq=False)
-class Thing:
-    """One instance with what is measured of it. Positions are shares of the picture's width and height, areas of its
-    area."""
-
-    instance: Instance
-    mask: np.ndarray  # (H, W) bool
-    area: float
-    x0: float
-    y0: float
-    x1: float
-    y1: float
-    cx: float  # centroid
-    cy: float
-    names: vocabulary.Names
-
-    @property
-    def key(self) -> int:
-        """Its instance's id."""
-        return self.instance.id
-
-    @property
-    def category(self) -> str:
-        return self.instance.category
 
 
 # The rule of what is between two things, the two, and what fills its words.

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
-if TYPE_CHECKING:
-    from jmceln_core.synthesis.rules.photograph import Scene, Thing
+import numpy as np
+
+from jmceln_core.data.grounding import Instance
+from jmceln_core.synthesis import vocabulary
 
 CLEARLY = 0.05  # of the picture's width (height): a difference in position nobody argues about
 BIGGER = 1.8  # ratio of areas, likewise
@@ -39,6 +42,42 @@ _UPRIGHT = STANDING | kinds(
     """bird, stop sign, bottle, wine glass, cup, mug, vase, teddy bear, tv, laptop, refrigerator, oven, toilet, otter,
     microwave, toaster, umbrella, surfboard, rhesus monkey, backpack, handbag, boat, airplane"""
 )
+
+
+@dataclass(frozen=True, eq=False)
+class Thing:
+    """One instance with what is measured of it. Positions are shares of the picture's width and height, areas of its
+    area."""
+
+    instance: Instance
+    mask: np.ndarray  # (H, W) bool
+    area: float
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+    cx: float  # centroid
+    cy: float
+    names: vocabulary.Names
+
+    @property
+    def key(self) -> int:
+        """Its instance's id."""
+        return self.instance.id
+
+    @property
+    def category(self) -> str:
+        return self.instance.category
+
+
+class Scene(Protocol):
+    """What a photograph measures between two things."""
+
+    def covers(self, front: Thing, back: Thing) -> bool:
+        """Whether `front` is known to hide a part of `back`."""
+
+    def distance(self, one: Thing, other: Thing) -> float:
+        """The gap between two masks, in shares of the picture's long side; 0 where they touch."""
 
 
 def _clear_left(a: Thing, b: Thing) -> bool:
@@ -268,7 +307,7 @@ def _under(s: Scene, t: Thing, a: Thing) -> bool:
     return s.covers(a, t) and _lying(t, a)
 
 
-Test = Callable[["Scene", "Thing", "Thing"], bool]
+Test = Callable[[Scene, Thing, Thing], bool]
 
 
 class Measured(NamedTuple):

@@ -17,11 +17,12 @@ from jmceln_core.config import DataConfig
 from jmceln_core.data.grounding import DataError, GroundingData, Instance, Picture, read_coco
 from jmceln_core.data.readers import read_training
 from jmceln_core.synthesis import compose as command
-from jmceln_core.synthesis.composition import cutting, words
+from jmceln_core.synthesis.composition import cutting
 from jmceln_core.synthesis.composition.backdrops import backdrop, looked_for, table
 from jmceln_core.synthesis.composition.cutting import cuts_of
 from jmceln_core.synthesis.composition.pasting import BRIGHTEN, DARKEN, GONE, HIDDEN, Composer
 from jmceln_core.synthesis.composition.saying import Speaker
+from jmceln_core.synthesis.rules import written
 from jmceln_core.synthesis.rules.photograph import Scene
 
 HEIGHT, WIDTH = 150, 200
@@ -223,7 +224,7 @@ APPEARANCE = [
 
 @pytest.mark.parametrize(("text", "category", "expected"), APPEARANCE)
 def test_sentences_that_depend_on_nothing_but_the_thing(text, category, expected):
-    assert words.is_appearance(text, category) == expected
+    assert written.is_appearance(text, category) == expected
 
 
 # sentence, colours of a rival; whether it surely cannot mean the rival
@@ -247,7 +248,7 @@ def test_a_colour_decides_only_where_no_rival_can_have_it(text, paints, expected
         polygon = [x, 40, x + 50, 40, x + 50, 90, x, 90]
         instances.append(Instance(k + 1, "cup", [polygon], (x, 40, 50, 50)))
     scene = Scene(Picture(1, Path("drawn.png"), HEIGHT, WIDTH, tuple(instances)), rgb)
-    assert words.fits_none(scene, text, scene.things, {}) == expected
+    assert written.fits_none(scene, text, scene.things, {}) == expected
 
 
 def said_of(root: Path, source: int, paste: str, seed: int = 0):

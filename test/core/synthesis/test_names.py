@@ -17,7 +17,7 @@ from jmceln_core.data.left_out import unknown_words
 from jmceln_core.data.readers import read_training
 from jmceln_core.synthesis import vocabulary
 from jmceln_core.synthesis.enrich import enrich
-from jmceln_core.synthesis.rules import words
+from jmceln_core.synthesis.rules import nonsense
 from jmceln_core.synthesis.rules.expressions import COCO_KINDS
 from jmceln_core.synthesis.rules.names import denials, names, nothing
 from jmceln_core.synthesis.rules.photograph import Scene
@@ -152,10 +152,10 @@ def test_words_for_nothing_name_nothing_that_is_there():
 
 def test_what_is_measured_with_is_in_no_training():
     small = {"the", "a", "el", "la", "le", "il", "o", "das", "der", "die", "η", "big", "red"}
-    measured, trained = (set(" ".join(x).lower().split()) - small for x in (unknown_words(), words.UNKNOWN))
+    measured, trained = (set(" ".join(x).lower().split()) - small for x in (unknown_words(), nonsense.UNKNOWN))
     assert not measured & trained
     rng = np.random.default_rng(0)
-    made = {words.nonsense(rng) for _ in range(20000)}
+    made = {nonsense.nonsense(rng) for _ in range(20000)}
     assert not unknown_words().keys() & made
     real = {w for kind in vocabulary.known_categories() for n in vocabulary.names_of(kind).heard for w in n.split()}
     assert not real & {word for text in made for word in text.split()}

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from jmceln_core.synthesis import colours, vocabulary
-from jmceln_core.synthesis.rules.photograph import Scene, Thing
+from jmceln_core.synthesis.rules.photograph import Scene
+from jmceln_core.synthesis.rules.placing import Thing
 
 _WORD = re.compile(r"[a-z0-9]+(?:'[a-z]+)?")
 
