@@ -21,6 +21,9 @@ ROOT = runs/data
 RUN = runs/$@
 TRAIN_ARGS =
 BUNDLE_ARGS = --statistics 8
+# How many processes share the tests: logical is one for each core, and four at most (each takes up to 3 GiB); 0 is none
+# but pytest's own, which shows what tests print (-s).
+WORKERS = logical
 # More arguments for pytest, for example  make test PYTEST_ARGS="-k letterbox"  or  "-m slow".
 PYTEST_ARGS =
 
@@ -57,10 +60,12 @@ demo: env
 		$${DEMO_SPEECH:+--speech "$$(test "$$DEMO_SPEECH" = 1 || printf %s "$$DEMO_SPEECH")"}
 
 # Plugins that happen to be installed (a ROS machine has several) have no say in the tests. One thread for each process:
-# the tensors are small, and threads that wait for each other on a busy machine turn seconds into minutes.
+# the tensors are small, and threads that wait for each other on a busy machine turn seconds into minutes. A worker gets
+# whole files, whose tests share nodes and build on each other, in their order: the longest test is in the first one.
 test: env
 	@$(IN_ENV) JMCELN_REQUIRE_ROS=1 PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} \
-		python -m pytest $(PYTEST_ARGS)
+		python -m pytest -p xdist --numprocesses $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
+		--durations 20 $(PYTEST_ARGS)
 
 bundled nano: env
 	@test "$(abspath $(DATA))" != "$(abspath $(ROOT))" || { \

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import tempfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,6 +32,13 @@ def _missing_ros() -> str:
 MISSING_ROS = _missing_ros()
 
 
+def _domain() -> int:
+    """Of DDS's domains up to 101, which are certain, one drawn by the run; its workers' numbers are counted on from it."""
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+    return 1 + (zlib.crc32(run.encode()) + int(worker)) % 101
+
+
 def pytest_configure(config: pytest.Config) -> None:
     if MISSING_ROS:
         # `make test` promises these tests: there they must not be skipped without a word.
@@ -39,8 +47,8 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     from jmceln_ros.tools.processes import isolate
 
-    # Two runs at the same time, or a robot beside it, must not hear each other. DDS has domains up to 101 for certain.
-    isolate(1 + os.getpid() % 100)
+    # Two runs at the same time, a run's workers, or a robot beside them must not hear each other.
+    isolate(_domain())
     os.environ["ROS_LOG_DIR"] = tempfile.mkdtemp(prefix="jmceln_ros_log_")
 
 
