@@ -6,7 +6,7 @@ the height and width of C3, side the letterboxed square's.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -21,13 +21,15 @@ from jmceln_core.model.encoders import (
     build_image_encoder,
     build_text_encoder,
 )
-from jmceln_core.model.encoders.dinov2 import DinoV2ImageEncoder
 from jmceln_core.model.heads import CoarseMask, MaskHead, QueryHead
 from jmceln_core.model.layers import Norm, repeat, sine_positions
 from jmceln_core.model.lsran import LSRAN
 from jmceln_core.model.neck import Neck
 from jmceln_core.model.pan import Gates
 from jmceln_core.model.stage import Stage, tokens
+
+if TYPE_CHECKING:  # timm takes seconds to import, and not every network needs it
+    from jmceln_core.model.encoders.dinov2 import DinoV2ImageEncoder
 
 
 class ImageFeatures(NamedTuple):
@@ -145,7 +147,7 @@ class JMCELN(nn.Module):
         for module in self.frozen:
             module.requires_grad_(False)
         if freeze_image and tuned_blocks:
-            for module in cast(DinoV2ImageEncoder, image_encoder).tuned_modules(tuned_blocks):
+            for module in cast("DinoV2ImageEncoder", image_encoder).tuned_modules(tuned_blocks):
                 module.requires_grad_(True)
         self.train()
 
