@@ -23,6 +23,7 @@ pytest.importorskip("jmceln_ros.msg", reason="needs the built messages: run `mak
 
 from jmceln_core.synthesis import table_scene as scene
 from jmceln_ros.msg import Transcript
+from jmceln_ros.tools import demo as tool
 from jmceln_ros.tools import spoken_demo
 from support.ros_harness import START_TIMEOUT, tiny_checkpoint
 
@@ -135,11 +136,12 @@ def test_without_a_model_it_fails_with_the_nodes_own_words(tmp_path):
         (["--speech", __file__], "not a WAV file"),
     ],
 )
-def test_what_cannot_be_shown_is_told_before_anything_starts(tmp_path, arguments, said):
-    process = demo(*arguments, "--output", tmp_path)
-    _, error = process.communicate(timeout=START_TIMEOUT)
-    assert process.returncode == 1
-    assert said in error
+def test_what_cannot_be_shown_is_told_before_anything_starts(tmp_path, monkeypatch, capsys, arguments, said):
+    """In this process, which keeps its domain and its signals."""
+    monkeypatch.setattr(tool, "isolate", lambda domain: None)
+    monkeypatch.setattr(tool.signal, "signal", lambda number, handler: None)
+    assert tool.main([*arguments, "--output", str(tmp_path)]) == 1
+    assert said in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 

@@ -3,9 +3,9 @@
     python killed_runs.py MOMENTS ARGUMENTS...
 
 MOMENTS, joined by commas, say when each run dies: `rename N`: at its N-th file that is about to get its name; `half`:
-when half of the state's bytes are written; `seconds T`: after so long; `never`. `usr1 N`: it is sent SIGUSR1 while it
-reads the data of the step after N steps. Prints each run's exit status (negative: the signal). Every run is a fork of
-this process, before PyTorch has done anything, so that the imports are paid for once.
+when half of the state's bytes are written; `seconds T`: after so long; `never`. Prints each run's exit status
+(negative: the signal). Every run is a fork of this process, before PyTorch has done anything, so that the imports are
+paid for once.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import torch.utils.tensorboard  # noqa: F401  what a run imports
+
 import jmceln_core.training.loop  # noqa: F401  what the command imports
 from jmceln_core import train
-from jmceln_core.data.dataset import StepDataset
 from jmceln_core.training import run_folder
 
 
@@ -32,15 +33,6 @@ def arm(moment: str) -> None:
     kind, _, number = moment.partition(" ")
     if kind == "seconds":
         threading.Timer(float(number), die).start()
-    elif kind == "usr1":
-        read = StepDataset.__getitem__
-
-        def getitem(self: StepDataset, step: int) -> Any:
-            if step == int(number):
-                os.kill(os.getpid(), signal.SIGUSR1)
-            return read(self, step)
-
-        StepDataset.__getitem__ = getitem  # type: ignore[method-assign]
     elif kind == "rename":
         left = int(number)
         rename = Path.replace

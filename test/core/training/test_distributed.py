@@ -12,21 +12,25 @@ from pathlib import Path
 
 import pytest
 
+from jmceln_core.train import main
 from support import ROOT
 from support.discs import build, command, write_model
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 
-def launch(processes: int, arguments: list[str], output: Path) -> list[str]:
-    line = [sys.executable]
-    if processes > 1:
-        line += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+def launch(arguments: list[str], output: Path) -> list[str]:
+    """The command for two processes."""
+    line = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     return [*line, "-m", "jmceln_core.train", *arguments, "--output", str(output)]
 
 
 def train(processes: int, arguments: list[str], output: Path) -> None:
-    line = launch(processes, arguments, output)
+    """Trains in as many processes, a single one being this one."""
+    if processes == 1:
+        assert main([*arguments, "--output", str(output)]) == 0
+        return
+    line = launch(arguments, output)
     done = subprocess.run(line, capture_output=True, text=True, env=ENVIRONMENT, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
 
@@ -90,7 +94,7 @@ def test_a_signal_stops_all_processes_with_a_state_to_go_on_from(
 ) -> None:
     """Also while loaders' workers, which belong to the processes' groups, get the signal as well."""
     endless = [*one[0], "--optim.steps", "100000", "--validate_every", "100000", "--data.workers", "1"]
-    line = launch(2, endless, tmp_path / "run")
+    line = launch(endless, tmp_path / "run")
     with (
         (tmp_path / "log").open("w+") as log,
         subprocess.Popen(line, stdout=log, stderr=log, env=ENVIRONMENT, start_new_session=True) as process,

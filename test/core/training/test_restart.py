@@ -10,12 +10,15 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from jmceln_core.data.dataset import StepDataset
+from jmceln_core.train import main
 from support import ROOT
 from support.discs import build, command, write_model
 
@@ -29,7 +32,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """The folder of an uninterrupted run that saves at every step, and the command but for its folder."""
     root = build(tmp_path_factory.mktemp("runs"))
     arguments = command(root, write_model(root / "small.yaml", **PAPERS), "--save_every", "1")
-    assert runs("never", arguments, root / "whole") == [0]
+    assert main([*arguments, "--output", str(root / "whole")]) == 0
     return root / "whole", arguments
 
 
@@ -78,31 +81,43 @@ def test_a_run_killed_again_and_again_equals_the_uninterrupted_one(
 
 
 def test_a_signal_stops_after_the_step_with_a_state_to_go_on_from(
-    whole: tuple[Path, list[str]], tmp_path: Path
+    whole: tuple[Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seldom = [*whole[1], "--save_every", "0"]
-    assert runs("usr1 3,never", seldom, tmp_path / "run") == [0, 0]
+    """SIGUSR1 comes while the data of the step after three steps are read."""
+    seldom = [*whole[1], "--save_every", "0", "--output", str(tmp_path / "run")]
+    read = StepDataset.__getitem__
+
+    def getitem(self: StepDataset, step: int) -> Any:
+        if step == 3:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        return read(self, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StepDataset, "__getitem__", getitem)
+        assert main(seldom) == 0
+    assert main(seldom) == 0
     starts = (tmp_path / "run" / "starts.jsonl").read_text().splitlines()
     assert [json.loads(start)["step"] for start in starts] == [0, 4]
     assert_equal(whole[0], tmp_path / "run")
 
 
-def test_a_full_disk_is_named_and_the_state_before_is_kept(whole: tuple[Path, list[str]], tmp_path: Path) -> None:
+def test_a_full_disk_is_named_and_the_state_before_is_kept(
+    whole: tuple[Path, list[str]], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     shutil.copytree(whole[0], tmp_path / "run")
     longer = [*whole[1], "--optim.steps", "7", "--output", str(tmp_path / "run")]
     kept = (tmp_path / "run" / "state.safetensors").read_bytes()
     most = len(kept) // 2
 
-    def limit() -> None:  # a file cannot grow beyond this, as on a full disk
-        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
-
-    line = [sys.executable, "-m", "jmceln_core.train", *longer]
-    done = subprocess.run(
-        line, capture_output=True, text=True, env=ENVIRONMENT, preexec_fn=limit, timeout=300, check=False
-    )
-    assert done.returncode == 2
-    assert "state.safetensors: cannot be written" in done.stderr
-    assert "the one before is kept" in done.stderr
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, unlimited[1]))  # no file can grow beyond this, as on a full disk
+    try:
+        assert main(longer) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    said = capfd.readouterr().err
+    assert "state.safetensors: cannot be written" in said
+    assert "the one before is kept" in said
     assert (tmp_path / "run" / "state.safetensors").read_bytes() == kept
 
 
