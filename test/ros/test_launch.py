@@ -26,7 +26,7 @@ pytest.importorskip("launch_ros.actions", reason="launch files are checked where
 from lifecycle_msgs.msg import State, Transition
 from rcl_interfaces.srv import GetParameters
 
-from support.ros_harness import START_TIMEOUT, Probe, patches, probing, tiny_checkpoint
+from support.ros_harness import START_TIMEOUT, Probe, patches, probing
 
 pytestmark = pytest.mark.ros
 
@@ -88,12 +88,6 @@ def launching(file: str, log: Path, **arguments: object) -> Iterator[Launched]:
     finally:
         if process.poll() is None:
             launched.interrupt()  # killed, it would leave its nodes behind
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    """A checkpoint that loads and answers fast."""
-    return tiny_checkpoint(tmp_path_factory.mktemp("model") / "tiny.safetensors")
 
 
 def parameters_of(probe: Probe, *names: str) -> list[object]:
@@ -201,11 +195,11 @@ def test_sound_of_a_foreign_kind_goes_to_its_own_topic(monkeypatch):
     assert started[1] == ("speech_node", {"audio_common/data": "/mic/audio", "audio_info": "/mic/audio_info"})
 
 
-def test_launch_testing_gets_an_answer_from_the_launched_node(tiny):
+def test_launch_testing_gets_an_answer_from_the_launched_node(tiny_checkpoint):
     pytest.importorskip("launch_testing.launch_test", reason="needs ROS 2's launch_testing")
     run = "import sys; from launch_testing.launch_test import main; sys.exit(main())"
     done = subprocess.run(
-        [sys.executable, "-c", run, str(TEST_FILE), f"model:={tiny}"],
+        [sys.executable, "-c", run, str(TEST_FILE), f"model:={tiny_checkpoint}"],
         env={**os.environ, "PYTHONPATH": f"{TEST_FILE.parent}:{os.environ.get('PYTHONPATH', '')}"},
         capture_output=True,
         text=True,
@@ -215,11 +209,11 @@ def test_launch_testing_gets_an_answer_from_the_launched_node(tiny):
 
 
 @pytest.mark.skipif(not shutil.which("ros2"), reason="demo.launch.py sends its command with ROS 2's ros2 topic pub")
-def test_the_demo_answers_its_command_about_its_picture(tmp_path, tiny):
+def test_the_demo_answers_its_command_about_its_picture(tmp_path, tiny_checkpoint):
     picture = tmp_path / "patches.png"
     cv2.imwrite(str(picture), patches()[..., ::-1])
     command = "the 'red' one: \"there\"\n& left"
-    given = {"source": picture, "command": command, "model": tiny, "device": "cpu"}
+    given = {"source": picture, "command": command, "model": tiny_checkpoint, "device": "cpu"}
     with launching("demo.launch.py", tmp_path / "log", **given) as launched, probing() as probe:
         probe.until(lambda: probe.targets or launched.process.poll() is not None, START_TIMEOUT)
         assert probe.targets, launched.output

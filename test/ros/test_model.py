@@ -16,15 +16,14 @@ from jmceln_core import checkpoint
 from jmceln_core.synthesis import table_scene as scene
 from jmceln_ros.msg import Target
 from jmceln_ros.tools.processes import NodeProcess, executable
-from support.ros_harness import START_TIMEOUT, mask_of, probing, tiny_checkpoint
+from support.ros_harness import START_TIMEOUT, mask_of, probing
 
 pytestmark = pytest.mark.ros
 
 MODEL_TIMEOUT = 120.0  # seconds for one answer of the real network on a busy machine
 
 
-def test_a_missing_checkpoint_is_named_and_another_answers_with_a_mask_of_the_images_size(tmp_path):
-    tiny = tiny_checkpoint(tmp_path / "tiny.safetensors")
+def test_a_missing_checkpoint_is_named_and_another_answers_with_a_mask_of_the_images_size(tmp_path, tiny_checkpoint):
     picture = np.random.default_rng(0).integers(0, 256, (45, 80, 3), dtype=np.uint8)
     parameters = {"model": "no/such.safetensors", "device": "cpu"}
     with (
@@ -35,7 +34,7 @@ def test_a_missing_checkpoint_is_named_and_another_answers_with_a_mask_of_the_im
         assert "[FATAL]" in node.output
         assert "no/such.safetensors" in node.output
         assert "ros2 lifecycle set /segment_node configure" in node.output
-        assert probe.set_parameter("model", str(tiny)) == ""
+        assert probe.set_parameter("model", str(tiny_checkpoint)) == ""
         assert probe.change(Transition.TRANSITION_CONFIGURE)
         assert probe.change(Transition.TRANSITION_ACTIVATE)
         assert "loaded tiny" in node.output
@@ -60,7 +59,7 @@ def test_a_missing_checkpoint_is_named_and_another_answers_with_a_mask_of_the_im
         broken.write_bytes(b"not one")
         assert probe.set_parameter("model", str(broken)) == ""
         probe.until(lambda: "answers come from" in node.output and "as before" in node.output)
-        assert probe.set_parameter("model", str(shutil.copy(tiny, tmp_path / "other.safetensors"))) == ""
+        assert probe.set_parameter("model", str(shutil.copy(tiny_checkpoint, tmp_path / "other.safetensors"))) == ""
         probe.until(lambda: "other.safetensors (cpu) now" in node.output)
         assert probe.set_parameter("mask_threshold", 1.0) == ""
         target = probe.show(probe.image(picture), timeout=MODEL_TIMEOUT)

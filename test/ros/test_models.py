@@ -23,7 +23,7 @@ from jmceln_ros.segment.intake import Command
 from jmceln_ros.segment.models import Models, check_segmenter, out_of_memory, same_model, set_thresholds
 from jmceln_ros.segment.settings import SegmentSettings
 from support.ros_colour_node import ColourSegmenter
-from support.ros_harness import patches, tiny_checkpoint
+from support.ros_harness import patches
 
 
 class Loading:
@@ -166,8 +166,8 @@ def test_a_full_memory_is_told_from_other_errors(error, full):
     assert out_of_memory(error) is full
 
 
-def test_a_real_model_is_checked_beforehand_takes_thresholds_and_forgets(tmp_path):
-    path = str(tiny_checkpoint(tmp_path / "tiny.safetensors"))
+def test_a_real_model_is_checked_beforehand_takes_thresholds_and_forgets(tiny_checkpoint):
+    path = str(tiny_checkpoint)
     settings = SegmentSettings(model=path, device="cpu")
     assert check_segmenter(settings) == ""
     assert "no such file" in check_segmenter(replace(settings, model="no/such.safetensors"))

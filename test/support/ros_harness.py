@@ -180,30 +180,6 @@ def probing(namespace: str = "", command: str = "/command", of: str = "segment_n
         rclpy.shutdown(context=context)
 
 
-def tiny_checkpoint(path: Path) -> Path:
-    """Writes a checkpoint with every part of the network and no knowledge, and returns its path."""
-    import torch
-
-    from jmceln_core import checkpoint
-    from jmceln_core.config import ImageEncoderConfig, ModelConfig, TextEncoderConfig
-    from jmceln_core.model import build_model
-
-    config = ModelConfig(
-        name="tiny",
-        image_size=64,
-        image_encoder=ImageEncoderConfig(name="tiny", channels=16),
-        text_encoder=TextEncoderConfig(name="tiny", tokens=12),
-        channels=16,
-        stages=2,
-        queries=4,
-        heads=2,
-        window=4,
-        head_channels=(8, 8, 8),
-    )
-    torch.manual_seed(0)
-    return checkpoint.save(path, build_model(config).state_dict(), config)
-
-
 def patches() -> np.ndarray:
     """(48, 64, 3) uint8 RGB: a red patch at the left, a blue one at the right, grey elsewhere."""
     picture = np.full((48, 64, 3), 90, np.uint8)

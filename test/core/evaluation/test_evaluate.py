@@ -8,11 +8,9 @@ import json
 import cv2
 import numpy as np
 import pytest
-import torch
 
-from jmceln_core import checkpoint
 from jmceln_core import evaluate as command
-from jmceln_core.config import DecisionConfig, ImageEncoderConfig, ModelConfig, TextEncoderConfig
+from jmceln_core.config import DecisionConfig, ModelConfig
 from jmceln_core.data.grounding import DataError, Expression, GroundingData, Instance, Picture, read_coco
 from jmceln_core.data.readers import read
 from jmceln_core.evaluation import baselines, report
@@ -20,7 +18,6 @@ from jmceln_core.evaluation.protocol import named
 from jmceln_core.evaluation.run import Record, evaluate, subset
 from jmceln_core.evaluation.scene import Scene
 from jmceln_core.geometry import Letterbox
-from jmceln_core.model import build_model
 from jmceln_core.segmenter import RawAnswer, Segmentation, Segmenter, Status, decide
 from support import refer_miniature
 
@@ -644,20 +641,6 @@ def test_command_refuses_a_foreign_checkpoint(root, tmp_path, capsys):
     file.write_bytes(b"nonsense")
     assert command.main([str(file), "--data.root", str(root), "--split", "drawn", "--output", str(tmp_path / "o")]) == 2
     assert "foreign.safetensors" in capsys.readouterr().err
-
-
-@pytest.fixture
-def tiny_checkpoint(tmp_path):
-    """A network of random weights that answers with some mask."""
-    config = ModelConfig(
-        name="tiny",
-        image_size=64,
-        image_encoder=ImageEncoderConfig(name="tiny", channels=16),
-        text_encoder=TextEncoderConfig(name="tiny", tokens=8),
-        **{"channels": 16, "stages": 1, "queries": 3, "heads": 2, "window": 4, "head_channels": (8, 8, 8)},
-    )
-    torch.manual_seed(0)
-    return checkpoint.save(tmp_path / "tiny.safetensors", build_model(config).state_dict(), config)
 
 
 @pytest.mark.parametrize("size", ["original", "input"])

@@ -8,14 +8,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
 
-from jmceln_core import checkpoint
-from jmceln_core.config import ModelConfig, from_dict
 from jmceln_core.evaluation.showcase import ASKED, CELL, COLUMNS, Asked, main, passes, pictures
-from jmceln_core.model import build_model
 from jmceln_core.segmenter import Segmentation, Status
-from support import discs
 
 EMPTY = np.zeros((100, 200), bool)
 NOTHING = Segmentation(EMPTY, Status.NOT_PRESENT, 0.1, None, None, None, 0, None, 0.0)
@@ -48,11 +43,8 @@ def test_every_sentence_is_about_a_picture_that_is_there_and_has_a_box_within_it
     assert [a.picture for a in ASKED] == sorted((a.picture for a in ASKED), key=[a.picture for a in ASKED].index)
 
 
-def test_the_sheet_has_every_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    torch.manual_seed(0)
-    config = from_dict(ModelConfig, discs.MODEL)
-    path = checkpoint.save(tmp_path / "tiny.safetensors", build_model(config).state_dict(), config)
-    assert main([str(path), "--out", str(tmp_path / "sheet.png")]) == 0
+def test_the_sheet_has_every_answer(tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tiny_checkpoint), "--out", str(tmp_path / "sheet.png")]) == 0
     rows = -(-len(ASKED) // COLUMNS)
     assert cv2.imread(str(tmp_path / "sheet.png")).shape == (rows * (CELL[1] + 6), COLUMNS * (CELL[0] + 6), 3)
     printed = capsys.readouterr().out.splitlines()
