@@ -36,7 +36,7 @@ help:
 	@echo 'make demo       camera and segment node over real DDS: commands in, answers and overlays out'
 	@echo '                make demo IMAGE=picture.jpg COMMAND="the red mug" takes your own'
 	@echo '                make demo SPEECH=1 speaks the commands, SPEECH=folder with your WAV files'
-	@echo 'make test       all tests, those over ROS 2 included; PYTEST_ARGS="..." goes to pytest'
+	@echo 'make test       all tests, those over ROS 2 included; PYTEST_ARGS="..." goes to pytest, WORKERS processes share them'
 	@echo 'make lint       ruff: rules and layout'
 	@echo 'make format     let ruff lay out the code and repair what it can'
 	@echo 'make types      mypy on both packages'
