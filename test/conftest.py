@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import importlib
 import os
 import tempfile
@@ -13,6 +12,7 @@ import hypothesis
 import pytest
 
 from support import ROOT
+from support.domain import own_domain
 
 # A busy machine is slow, not wrong.
 hypothesis.settings.register_profile("jmceln", deadline=None)
@@ -32,23 +32,6 @@ def _missing_ros() -> str:
 MISSING_ROS = _missing_ros()
 
 
-def _own_domain() -> int:
-    """A DDS domain that no other run and no other worker has: a file with its number is locked until this one ends.
-
-    Domains up to 101 are certain to exist; the demo and the benchmark take those below 51. Which one is tried first
-    differs from run to run, for the sake of nodes that an earlier one left behind.
-    """
-    for attempt in range(51):
-        domain = 51 + (os.getpid() + attempt) % 51
-        try:
-            lock = os.open(Path(tempfile.gettempdir(), f"jmceln_test_domain_{domain}"), os.O_WRONLY | os.O_CREAT)
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # it stays open
-        except OSError:
-            continue
-        return domain
-    raise pytest.UsageError("each of the DDS domains 51 to 101 has its test run")
-
-
 def pytest_configure(config: pytest.Config) -> None:
     if MISSING_ROS:
         # `make test` promises these tests: there they must not be skipped without a word.
@@ -58,7 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
     from jmceln_ros.tools.processes import isolate
 
     # Two runs at the same time, a run's workers, or a robot beside them must not hear each other.
-    isolate(_own_domain())
+    isolate(own_domain())
     os.environ["ROS_LOG_DIR"] = tempfile.mkdtemp(prefix="jmceln_ros_log_")
 
 
