@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -13,6 +13,7 @@ import pytest
 
 from support import ROOT
 from support.domain import own_domain
+from support.turns import turn
 
 # A busy machine is slow, not wrong.
 hypothesis.settings.register_profile("jmceln", deadline=None)
@@ -50,6 +51,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("ros"):
                 item.add_marker(pytest.mark.skip(reason=MISSING_ROS))
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """A test marked `alone` waits for those of the other workers, and they for it."""
+    if hasattr(item.config, "workerinput"):
+        with turn(Path(item.config.option.basetemp).parent, alone=item.get_closest_marker("alone") is not None):
+            yield
+    else:
+        yield
 
 
 @pytest.fixture(scope="session")

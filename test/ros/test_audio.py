@@ -935,6 +935,7 @@ def test_a_voice_detector_that_cannot_begin_anew_does_not_end_the_thread():
         ears.said.wait()
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("stamped", [True, False])
 def test_one_sample_chunks_at_48_khz_are_kept_up_with(stamped):
     """Two seconds in real time: nothing is dropped, next to nothing waits, and the command is understood."""

@@ -124,6 +124,7 @@ def test_mode_once_tries_again_when_the_frame_was_broken(intake):
     assert take(intake).frame == "good"
 
 
+@pytest.mark.alone
 def test_max_rate_spaces_the_jobs_and_then_gives_the_newest_frame(intake):
     intake.max_rate = 10.0
     intake.order("cup", 0)
@@ -196,6 +197,7 @@ def test_frames_that_are_too_old_are_dropped_and_those_of_unknown_age_or_from_th
     assert take(intake).frame == 1e9
 
 
+@pytest.mark.alone
 def test_a_frame_that_grows_old_while_it_waits_for_max_rate_is_dropped(dropped):
     begin = time.monotonic()
     intake = Intake(
@@ -222,6 +224,7 @@ def test_a_paused_intake_keeps_command_and_newest_frame(intake, dropped):
     assert time.monotonic() - begin > 0.04
 
 
+@pytest.mark.alone
 def test_rest_holds_frames_back_and_lets_questions_through(intake):
     intake.order("cup", 0)
     intake.rest(0.1)
