@@ -24,12 +24,13 @@ BUNDLE_ARGS = --statistics 8
 # How many processes share the tests: logical is one for each core, and four at most (each takes up to 3 GiB); 0 is none
 # but pytest's own, which shows what tests print (-s).
 WORKERS = logical
+PYTEST = python -m pytest
 # More arguments for pytest, for example  make test PYTEST_ARGS="-k letterbox"  or  "-m slow".
 PYTEST_ARGS =
 
 IN_ENV = . "$(abspath $(VENV))/ros_env.sh" &&
 
-.PHONY: help demo test bundled nano lint format types env clean distclean
+.PHONY: help demo test coverage bundled nano lint format types env clean distclean
 .DEFAULT_GOAL := help
 
 help:
@@ -37,6 +38,7 @@ help:
 	@echo '                make demo IMAGE=picture.jpg COMMAND="the red mug" takes your own'
 	@echo '                make demo SPEECH=1 speaks the commands, SPEECH=folder with your WAV files'
 	@echo 'make test       all tests, those over ROS 2 included; PYTEST_ARGS="..." goes to pytest, WORKERS processes share them'
+	@echo 'make coverage   the same, and which lines no test runs'
 	@echo 'make lint       ruff: rules and layout'
 	@echo 'make format     let ruff lay out the code and repair what it can'
 	@echo 'make types      mypy on both packages'
@@ -64,8 +66,14 @@ demo: env
 # whole files, whose tests share nodes and build on each other, in their order: the longest test is in the first one.
 test: env
 	@$(IN_ENV) JMCELN_REQUIRE_ROS=1 PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} \
-		python -m pytest -p xdist --numprocesses $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
+		$(PYTEST) -p xdist --numprocesses $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
 		--durations 20 $(PYTEST_ARGS)
+
+# Lines that the tests run, in their child processes too (but for those that are killed).
+coverage: env
+	@rm -rf "$(VENV)/coverage" && mkdir -p "$(VENV)/coverage"
+	@$(MAKE) --no-print-directory test PYTEST="coverage run -m pytest"
+	@$(IN_ENV) coverage combine -q && coverage report --skip-covered
 
 bundled nano: env
 	@test "$(abspath $(DATA))" != "$(abspath $(ROOT))" || { \
