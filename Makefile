@@ -63,11 +63,10 @@ demo: env
 
 # Plugins that happen to be installed (a ROS machine has several) have no say in the tests. One thread for each process:
 # the tensors are small, and threads that wait for each other on a busy machine turn seconds into minutes. A worker gets
-# whole files, whose tests share nodes and build on each other, in their order: the longest test is in the first one.
+# whole files, whose tests share nodes and build on each other.
 test: env
 	@$(IN_ENV) JMCELN_REQUIRE_ROS=1 PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} \
-		$(PYTEST) -p xdist --numprocesses $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
-		--durations 20 $(PYTEST_ARGS)
+		$(PYTEST) -p xdist --numprocesses $(WORKERS) --maxprocesses 4 --dist loadfile --durations 20 $(PYTEST_ARGS)
 
 # Lines that the tests run, in their child processes too (but for those that are killed).
 coverage: env
