@@ -21,9 +21,9 @@ ROOT = runs/data
 RUN = runs/$@
 TRAIN_ARGS =
 BUNDLE_ARGS = --statistics 8
-# How many processes share the tests: logical is one for each core, and four at most (each takes up to 3 GiB); 0 is none
-# but pytest's own, which shows what tests print (-s).
-WORKERS = logical
+# How many processes share the tests: one more than there are cores, since many tests wait for nodes, and four at most
+# (each takes up to 3 GiB); 0 is none but pytest's own, which shows what tests print (-s).
+WORKERS = $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 PYTEST = python -m pytest
 # More arguments for pytest, for example  make test PYTEST_ARGS="-k letterbox"  or  "-m slow".
 PYTEST_ARGS =

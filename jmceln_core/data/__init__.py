@@ -1,1 +1,1 @@
-"""Grounding data: readers, rule-made expressions, datasets."""
+"""Grounding data, read and planned: readers, epochs, the tensors of a step, shards."""

@@ -13,10 +13,6 @@ from jmceln_core.evaluation.landing import LANDINGS
 
 Rows = Sequence[tuple[tuple[str, ...], dict[str, Any]]]
 
-STATUS_RIGHT = (
-    "Right: IoU >= 0.5 with what is meant, so never for a sentence that means nothing; not_present: nothing is meant."
-)
-
 
 def measured(labels: str, rows: Rows, metrics: Sequence[str] = (), *, protocol: str) -> list[str]:
     """Metrics with their intervals; no `metrics` means all there are. `protocol` is named in the head."""

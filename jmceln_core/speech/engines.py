@@ -62,7 +62,7 @@ class Moonshine:
 
     The vendor's own library gives text without probabilities, and is slow: the int8 weights are unpacked anew for
     every token. Here they are unpacked once, when the model is loaded, which leaves time for beam search of `width`
-    texts with a `language` model. Without one and with a width of 1 the texts are the vendor's (test_speech_engines).
+    texts with a `language` model. Without one and with a width of 1 the texts are the vendor's, which is tested.
     """
 
     _BEGIN, _END = 1, 2  # tokens <s> and </s>

@@ -41,7 +41,9 @@ def imports(source: str) -> set[str]:
     type checker only."""
     found = set()
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.ImportFrom) and node.module:
+        if isinstance(node, ast.ImportFrom):
+            assert node.module, f"a relative import: {ast.unparse(node)}"
+            assert not node.level, f"a relative import: {ast.unparse(node)}"
             for alias in node.names:
                 full = f"{node.module}.{alias.name}"
                 found.add(full if full in MODULES else node.module)
@@ -84,6 +86,9 @@ def test_a_room_imports_what_its_readme_says(room: str) -> None:
     assert not unknown, f"{room}: its README names what is not there"
     for command in commands:
         assert "__main__" in MODULES[command].read_text(encoding="utf-8"), f"{command} is no command"
+        assert set(needs(command)) - may, f"{command} needs no exception"
+        importers = {module for module in MODULES if command in imported(module)}
+        assert all(module in rules(room_of(module))[1] for module in importers), f"{command} is a library as well"
     for module in MODULES:
         if room_of(module) == room and module not in commands:
             assert not set(needs(module)) - may, f"{module} imports against its room's README"

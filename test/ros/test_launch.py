@@ -200,7 +200,7 @@ def test_launch_testing_gets_an_answer_from_the_launched_node(tiny_checkpoint):
     run = "import sys; from launch_testing.launch_test import main; sys.exit(main())"
     done = subprocess.run(
         [sys.executable, "-c", run, str(TEST_FILE), f"model:={tiny_checkpoint}"],
-        env={**os.environ, "PYTHONPATH": f"{TEST_FILE.parent}:{os.environ.get('PYTHONPATH', '')}"},
+        env={**os.environ, "PYTHONPATH": f"{ROOT / 'test'}:{os.environ.get('PYTHONPATH', '')}"},
         capture_output=True,
         text=True,
         check=False,

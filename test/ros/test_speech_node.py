@@ -226,7 +226,7 @@ def test_who_leaves_out_the_pauses_is_heard_when_no_more_comes(person):
 
 
 def test_messages_without_sound_cost_nothing_but_a_warning(person):
-    """What is said about each of them is in test_ros_audio."""
+    """What is said about each of them is in test_audio.py."""
     empty, both = Audio(rate=16_000, channels=1), person.message(beep(RED_MUG, 0.05), person.now())
     both.int16_data.append(1)
     uneven = person.message(np.zeros(3, np.float32), 0.0)

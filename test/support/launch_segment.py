@@ -1,7 +1,7 @@
 """A test of launch_testing's: segment.launch.py starts the node, which answers a sentence and ends cleanly.
 
-`launch_test test/support/launch_segment.py` runs it with the bundled model, model:=PATH with another; so does
-test/ros/test_launch.py.
+`PYTHONPATH=test:$PYTHONPATH launch_test test/support/launch_segment.py` runs it with the bundled model, model:=PATH
+with another; so does test/ros/test_launch.py.
 """
 
 from __future__ import annotations

@@ -108,6 +108,7 @@ _AMID = "dog 20 100 40 40, cup 80 100 40 40, dog 140 100 40 40, cup 220 100 40 4
 _MUGS = "red mug -15 0, red mug 15 0"
 _DEEP = "red mug -2 -12, red mug 2 15"
 _THREE = "red mug -20 0, red mug 0 0, red mug 20 0"
+_PENS = "red pen -15 0 8x2x2, red pen 15 0 8x2x2"
 
 _LEFT = (
     Rule("left", "location", 4.0, {
@@ -253,9 +254,9 @@ _SIZES = (
     Rule("shorter", "size", 1.0, {"shorter {n}": (0, 2), "short {n}": (0, 1)},
          [_on_table("red mug -15 0 5x5x12, red mug 15 0 5x5x6", "shorter mug", 2, but=_MUGS)]),
     Rule("longest", "size", 1.0, {"longest {n}": (0, 2), "long {n}": (0, 1)},
-         [_on_table("red pen -16 0 14x2x2, red pen 0 0 8x2x2, red pen 15 0 8x2x2", "longest pen", 1, but=_THREE)]),
+         [_on_table("red pen -16 0 14x2x2, red pen 0 0 8x2x2, red pen 15 0 8x2x2", "longest pen", 1, but=_PENS)]),
     Rule("longer", "size", 1.0, {"longer {n}": (0, 2), "long {n}": (0, 1)},
-         [_on_table("red pen -15 0 14x2x2, red pen 15 0 8x2x2", "longer pen", 1, but=_MUGS)]),
+         [_on_table("red pen -15 0 14x2x2, red pen 15 0 8x2x2", "longer pen", 1, but=_PENS)]),
 )  # fmt: skip
 
 _HIDING = "dog 60 80 60 60, dog 90 90 60 60"

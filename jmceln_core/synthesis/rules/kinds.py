@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 from jmceln_core.synthesis import vocabulary
-
-
-def _kinds(text: str) -> frozenset[str]:
-    return frozenset(kind.strip() for kind in text.split(","))
-
+from jmceln_core.synthesis.rules.placing import kinds
 
 # Surfaces and containers: what is pasted over one of them lies on it, and nothing is put behind it.
-BENEATH = _kinds(
+BENEATH = kinds(
     """dining table, bed, couch, bench, chair, plate, bowl, sink, oven, toilet, refrigerator, microwave, toaster, tv,
     hand, rice"""
 )
 # Kinds that are in many photographs although nobody annotated them: only pasted where they were looked for.
-EVERYWHERE = _kinds(
+EVERYWHERE = kinds(
     """person, hand, chair, dining table, plate, bowl, cup, bottle, wine glass, fork, knife, spoon, book, potted plant,
     car, bench, handbag, backpack, rice, slice of bread, tie, truck, bird, bicycle"""
 )
 # Kinds that are seen with lettering or a side that a mirror shows wrongly.
-LETTERED = _kinds(
+LETTERED = kinds(
     """stop sign, book, bottle, bus, truck, train, airplane, boat, car, tv, keyboard, clock, laptop, cell phone,
     microwave, tape measure, parking meter, remote, oven, refrigerator, motorcycle, gelatin box"""
 )
 # Kinds without limbs, handles or openings: one that is not nearly convex is hidden by something.
-COMPACT = _kinds(
+COMPACT = kinds(
     """apple, orange, kiwi, mango, keyboard, book, laptop, tv, refrigerator, microwave, oven, pizza, donut, bowl, cup,
     mug, bottle, mouse, cell phone, clock, stop sign, toaster, sink, suitcase, backpack, handbag, car, bus, truck, bed,
     train, vase, sports ball, frisbee, remote, traffic light, parking meter, slice of bread, sandwich, couch, cake,
@@ -44,7 +40,7 @@ _METRES = {
     vase, pizza, handsaw, backsaw, traffic light, toaster""",
 }
 _ANY_WAY = {"tool", "food", "fruit", "vegetable", "utensil"}  # wider names of what lies any way round
-_LENGTH = {kind: metres for metres, kinds in _METRES.items() for kind in _kinds(kinds)}
+_LENGTH = {kind: metres for metres, text in _METRES.items() for kind in kinds(text)}
 
 
 def length(kind: str) -> float:
