@@ -85,24 +85,6 @@ def shared_data() -> Callable[[str], Path]:
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint with every part of the network and no knowledge, to be read only."""
-    import torch
+    from support import tiny
 
-    from jmceln_core import checkpoint
-    from jmceln_core.config import ImageEncoderConfig, ModelConfig, TextEncoderConfig
-    from jmceln_core.model import build_model
-
-    config = ModelConfig(
-        name="tiny",
-        image_size=64,
-        image_encoder=ImageEncoderConfig(name="tiny", channels=16),
-        text_encoder=TextEncoderConfig(name="tiny", tokens=12),
-        channels=16,
-        stages=2,
-        queries=4,
-        heads=2,
-        window=4,
-        head_channels=(8, 8, 8),
-    )
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("tiny") / "tiny.safetensors"
-    return checkpoint.save(path, build_model(config).state_dict(), config)
+    return tiny.write(tmp_path_factory.mktemp("tiny") / "tiny.safetensors")

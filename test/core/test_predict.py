@@ -1,5 +1,6 @@
 """The command `python -m jmceln_core.predict`: one picture, one sentence, one answer."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -9,13 +10,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
 
-from jmceln_core import checkpoint, predict
-from jmceln_core.config import DecisionConfig, ImageEncoderConfig, ModelConfig, TextEncoderConfig
-from jmceln_core.model import build_model
+from jmceln_core import predict
+from jmceln_core.config import DecisionConfig
 from jmceln_core.segmenter import Segmentation, Segmenter, Status
-from support import ROOT
+from support import ROOT, tiny
+from support.tiny import TINY
 
 KEYS = ["status", "score", "centroid", "anchor", "box", "area", "seconds", "candidates"]
 
@@ -23,24 +23,8 @@ KEYS = ["status", "score", "centroid", "anchor", "box", "area", "seconds", "cand
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """A checkpoint with random weights that answers with some mask."""
-    config = ModelConfig(
-        name="little",
-        image_size=64,
-        image_encoder=ImageEncoderConfig(name="tiny", channels=16),
-        text_encoder=TextEncoderConfig(name="tiny", tokens=8),
-        channels=16,
-        stages=1,
-        queries=4,
-        heads=4,
-        window=4,
-        dilations=(1, 2),
-        head_channels=(8, 8, 8),
-        decision=DecisionConfig(mask=0.0, confident=0.0),
-    )
-    torch.manual_seed(0)
-    return checkpoint.save(
-        tmp_path_factory.mktemp("model") / "little.safetensors", build_model(config).state_dict(), config
-    )
+    config = dataclasses.replace(TINY, name="little", decision=DecisionConfig(mask=0.0, confident=0.0))
+    return tiny.write(tmp_path_factory.mktemp("model") / "little.safetensors", config)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from hypothesis.extra import numpy as arrays
 import jmceln_core
 from jmceln_core import checkpoint, segmenter
 from jmceln_core.checkpoint import CheckpointError
-from jmceln_core.config import DecisionConfig, ImageEncoderConfig, ModelConfig, TextEncoderConfig
+from jmceln_core.config import DecisionConfig
 from jmceln_core.geometry import Letterbox
 from jmceln_core.model import TextFeatures, build_model
 from jmceln_core.segmenter import (
@@ -34,19 +34,12 @@ from jmceln_core.segmenter import (
     surest_point,
 )
 from jmceln_core.synthesis import table_scene
+from support.tiny import TINY
 
-CONFIG = ModelConfig(
+CONFIG = dataclasses.replace(
+    TINY,
     name="little",
-    image_size=64,
-    image_encoder=ImageEncoderConfig(name="tiny", channels=16),
-    text_encoder=TextEncoderConfig(name="tiny", tokens=12),
-    channels=16,
-    stages=2,
-    queries=4,
     heads=4,
-    window=4,
-    dilations=(1, 2),
-    head_channels=(8, 8, 8),
     norm="group",
     presence_head=True,
     iou_head=True,

@@ -11,24 +11,17 @@ import numpy as np
 import pytest
 
 from jmceln_core import checkpoint
-from jmceln_core.config import ConfigError, DecisionConfig, ImageEncoderConfig, ModelConfig, TextEncoderConfig
+from jmceln_core.config import ConfigError, DecisionConfig
 from jmceln_core.data.grounding import Expression, GroundingData, Instance, Picture, read_coco
 from jmceln_core.data.left_out import left_out_pictures, unknown_words
 from jmceln_core.evaluation import existence
 from jmceln_core.model import build_model
 from jmceln_core.segmenter import RawAnswer, Segmenter, Status
 from jmceln_core.synthesis.vocabulary import known_categories, names_of
+from support.tiny import TINIER
 
 HEIGHT, WIDTH = 40, 60
-CONFIG = ModelConfig(
-    name="tiny",
-    image_size=32,
-    image_encoder=ImageEncoderConfig(name="tiny", channels=16),
-    text_encoder=TextEncoderConfig(name="tiny", tokens=8),
-    **{"channels": 16, "stages": 1, "queries": 3, "heads": 2, "window": 4, "head_channels": (8, 8, 8)},
-    presence_head=True,
-    decision=DecisionConfig(present=0.5, confident=0.5),
-)
+CONFIG = dataclasses.replace(TINIER, decision=DecisionConfig(present=0.5, confident=0.5))
 # Of each picture: category, x, y, w, h, crowd. The sizes against 24 pixels, one percent of the picture.
 TRAIN = {25: [("giraffe", 0, 0, 20, 30, 0)], 72: [("giraffe", 0, 0, 9, 9, 0), ("giraffe", 30, 0, 9, 9, 0)], 73: []}
 HELDOUT = {

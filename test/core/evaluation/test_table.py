@@ -8,17 +8,15 @@ import os
 import shutil
 
 import pytest
-import torch
 import yaml
 
-from jmceln_core import checkpoint
-from jmceln_core.config import ConfigError, ImageEncoderConfig, ModelConfig, TextEncoderConfig
+from jmceln_core.config import ConfigError
 from jmceln_core.data.grounding import DataError
 from jmceln_core.evaluation import report, table
 from jmceln_core.evaluation.sets import EvalSet, digest, read_sets
-from jmceln_core.model import build_model
 from jmceln_core.segmenter import Segmenter
-from support import discs
+from support import discs, tiny
+from support.tiny import TINIER
 
 SETS = {
     "written": {"root": "discs", "split": "train"},
@@ -47,24 +45,12 @@ def sets(tmp_path):
     return path
 
 
-def network(path, seed):
-    """A network of random weights that answers with some mask."""
-    config = ModelConfig(
-        name="tiny",
-        image_size=32,
-        image_encoder=ImageEncoderConfig(name="tiny", channels=16),
-        text_encoder=TextEncoderConfig(name="tiny", tokens=8),
-        **{"channels": 16, "stages": 1, "queries": 3, "heads": 2, "window": 4, "head_channels": (8, 8, 8)},
-        presence_head=True,
-    )
-    torch.manual_seed(seed)
-    return checkpoint.save(path, build_model(config).state_dict(), config)
-
-
 @pytest.fixture
 def run(root, sets, tmp_path, capsys, monkeypatch):
     """Runs the command; returns (status, what it printed, the labels and sets it measured)."""
-    networks = [network(tmp_path / f"{name}.safetensors", seed) for seed, name in enumerate(("one", "two"))]
+    networks = [
+        tiny.write(tmp_path / f"{name}.safetensors", TINIER, seed=seed) for seed, name in enumerate(("one", "two"))
+    ]
     measured = []
     measure = table._measure
 
@@ -208,7 +194,7 @@ def test_the_same_command_goes_on_where_it_stopped(run, tmp_path, root):
 
 def test_another_checkpoint_or_other_sentences_are_measured_again(run, tmp_path, root):
     run("--only", "written", "boxes")
-    network(tmp_path / "one.safetensors", 7)  # under the same name
+    tiny.write(tmp_path / "one.safetensors", TINIER, seed=7)  # under the same name
     _, _, measured = run("--only", "written", "boxes")
     assert measured == ["one/written", "one/boxes"]
     path = root / "discs" / "expressions_train.json"
