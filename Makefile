@@ -69,10 +69,11 @@ test: env
 		$(PYTEST) -p xdist --numprocesses $(WORKERS) --maxprocesses 4 --dist loadfile --durations 20 $(PYTEST_ARGS)
 
 # Lines that the tests run, in their child processes too (but for those that are killed).
+coverage: export COVERAGE_FOLDER = $(abspath $(VENV))/coverage
 coverage: env
-	@rm -rf "$(VENV)/coverage" && mkdir -p "$(VENV)/coverage"
-	@$(MAKE) --no-print-directory test PYTEST="coverage run -m pytest"
-	@$(IN_ENV) coverage combine -q && coverage report --skip-covered
+	@rm -rf "$(VENV)/coverage"
+	@$(MAKE) --no-print-directory test PYTEST="coverage run -m pytest"; tests=$$?; \
+		$(IN_ENV) coverage combine -q && coverage report --skip-covered && exit $$tests
 
 bundled nano: env
 	@test "$(abspath $(DATA))" != "$(abspath $(ROOT))" || { \

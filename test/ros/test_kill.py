@@ -39,6 +39,7 @@ def test_whoever_is_killed_the_answers_come_back(tmp_path):
             assert target.sequence == 1
             assert "Traceback" not in node_1.output
             node_1.kill()
+            probe.spin(0.3)  # the answers that it had sent
             probe.forget()
             probe.active.clear()
             with segment("node_2") as node_2:
