@@ -71,7 +71,7 @@ test: env
 # Lines that the tests run, in their child processes too (but for those that are killed).
 coverage: export COVERAGE_FOLDER = $(abspath $(VENV))/coverage
 coverage: env
-	@rm -rf "$(VENV)/coverage"
+	@rm -rf "$(VENV)/coverage" && mkdir -p "$(VENV)/coverage"
 	@$(MAKE) --no-print-directory test PYTEST="coverage run -m pytest"; tests=$$?; \
 		$(IN_ENV) coverage combine -q && coverage report --skip-covered && exit $$tests
 
