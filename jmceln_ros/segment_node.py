@@ -37,7 +37,7 @@ from jmceln_ros.segment.models import (
     load_segmenter,
     same_model,
 )
-from jmceln_ros.segment.outputs import Outputs, name_problem, seconds_between
+from jmceln_ros.segment.outputs import Outputs, name_problem, no_target, seconds_between
 from jmceln_ros.segment.settings import SegmentSettings
 from jmceln_ros.segment.statistics import Condition, Statistics, gpu_memory, to_status
 from jmceln_ros.space.space import Space
@@ -231,7 +231,7 @@ class SegmentNode(ManagedNode):
     def _on_segment(self, request: Segment.Request, reply: Callable[[Segment.Response], None]) -> None:
         def answer(outcome: Target | str) -> None:
             if isinstance(outcome, str):
-                reply(Segment.Response(success=False, message=outcome))
+                reply(Segment.Response(success=False, message=outcome, target=no_target(request.command, outcome)))
             else:
                 reply(Segment.Response(success=True, target=outcome))
 

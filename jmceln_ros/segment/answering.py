@@ -204,7 +204,7 @@ class Answerer:
         segmentation: Segmentation,
         settings: SegmentSettings,
     ) -> None:
-        self._outputs.publish(target, rgb, segmentation, jpeg_quality=settings.jpeg_quality)
+        self._outputs.publish(target, rgb, segmentation, jpeg_quality=settings.jpeg_quality, guesses=settings.guesses)
         self._statistics.answered(target.latency, target.model_seconds)
         if self._intake.done(job):
             self._served()

@@ -97,15 +97,21 @@ class Outputs:
         elif child:
             self._frame = TargetFrame(self._node, child)
 
-    def publish(self, target: Target, rgb: np.ndarray, segmentation: Segmentation, *, jpeg_quality: int) -> None:
-        """Publishes an answer about the (H, W, 3) uint8 picture, the Target first."""
+    def publish(
+        self, target: Target, rgb: np.ndarray, segmentation: Segmentation, *, jpeg_quality: int, guesses: bool
+    ) -> None:
+        """Publishes an answer about the (H, W, 3) uint8 picture, the Target first.
+
+        Point and detections have no place for a status: without `guesses` they are of what is FOUND alone.
+        """
+        sure = guesses or target.status == Target.FOUND
         self._target.publish(target)
-        if target.has_point:
+        if target.has_point and sure:
             self._point.publish(PointStamped(header=target.header, point=target.point))
-            if self._frame is not None:
-                self._frame.send(target)
+        if target.has_point and self._frame is not None:
+            self._frame.send(target)
         if self._detections is not None and self._detections.get_subscription_count():
-            self._detections.publish(to_detections(target))
+            self._detections.publish(to_detections(target) if sure else Detection2DArray(header=target.header))
         if self._mask.get_subscription_count():
             self._mask.publish(target.mask)
         plain, compressed = self._overlay.get_subscription_count(), self._compressed.get_subscription_count()
@@ -206,6 +212,14 @@ def to_target(segmentation: Segmentation, command: Command, header: Header, mode
     return target
 
 
+def no_target(command: str, reason: str) -> Target:
+    """The message where there is no answer: UNKNOWN, and no number in it that could be taken for a place."""
+    target = Target(command=command, status=Target.UNKNOWN)
+    target.centroid_u, target.centroid_v = target.anchor_u, target.anchor_v = _NOWHERE
+    set_point(target, None, reason)
+    return target
+
+
 def set_point(target: Target, point: tuple[float, float, float] | None, reason: str) -> None:
     """Says where the target is in space: (x, y, z) metres in the optical frame, or the reason why that is not known."""
     target.has_point = point is not None
@@ -219,8 +233,6 @@ def to_detections(target: Target) -> Any:
     Header: the image's. Class id: the command. Id: the command's number, for the detections of one command are of one
     thing. The box is the target's, by its edges: center - size / 2 is (box_x, box_y). The hypothesis' position is the
     target's point in metres, NaN without one.
-
-    The message has no place for a status: a guess (LOW_CONFIDENCE, AMBIGUOUS) looks like a find with its score.
 
     Versions 3 and 4 of vision_msgs (`center.x`, `center.position.x`) are filled. Raises RuntimeError with NO_DETECTIONS
     where vision_msgs is not installed.

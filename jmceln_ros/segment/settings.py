@@ -86,6 +86,9 @@ class SegmentSettings:
     depth_slop: float = parameter(
         0.05, "Depth image and frame belong together when their stamps differ by no more seconds.", low=0.0, high=10.0
     )
+    guesses: bool = parameter(
+        False, "Publish point and detections of guesses (LOW_CONFIDENCE, AMBIGUOUS) as well as of what is FOUND."
+    )
     target_frame: str = parameter("", "Child frame of a transform broadcast to the target's point; empty is none.")
     qos_image: str = profile("latest", "QoS of image and image/compressed.", name="qos.image")
     qos_depth: str = profile("sensor_data", "QoS of depth and camera_info.", name="qos.depth")

@@ -62,7 +62,20 @@ def test_a_question_is_refused_without_image_and_without_command(probe):
     answer = probe.ask("", probe.image(patches()))
     assert not answer.success
     assert "blank and no command is in force" in answer.message
-    assert answer.target == Target()
+    says_nothing(answer)
+
+
+def says_nothing(answer):
+    """Whoever reads the target before `success` finds no status to act upon, and no number that could be a place."""
+    target = answer.target
+    assert (target.status, target.point_reason) == (Target.UNKNOWN, answer.message)
+    assert not target.has_point
+    places = (target.centroid_u, target.centroid_v, target.anchor_u, target.anchor_v)
+    assert all(map(math.isnan, (*places, target.point.x, target.point.y, target.point.z)))
+
+
+def test_a_message_that_nobody_filled_finds_nothing():
+    assert Target().status == Segment.Response().target.status == Target.UNKNOWN == 0
 
 
 def test_a_question_about_an_image_of_its_own(probe):
@@ -70,7 +83,9 @@ def test_a_question_about_an_image_of_its_own(probe):
     answer = probe.ask("the red thing", image)
     assert (answer.success, answer.message) == (True, "")
     target = answer.target
-    assert (target.header, target.command, target.sequence, target.status) == (image.header, "the red thing", 0, 0)
+    assert (target.header, target.command, target.sequence, target.status) == (
+        *(image.header, "the red thing", 0, Target.FOUND),
+    )
     assert (target.area, target.centroid_u) == (200, 14.5)
     assert mask_of(target.mask)[10:20, 5:25].all()
     now = probe.get_clock().now().nanoseconds * 1e-9
@@ -85,6 +100,7 @@ def test_an_image_that_cannot_be_used_is_the_reason_of_the_refusal(probe):
     answer = probe.ask("red", Image(height=2, width=2, encoding="16UC1", step=4, data=bytes(8)))
     assert not answer.success
     assert "depth (REP-118), not a picture" in answer.message
+    says_nothing(answer)
 
 
 def test_questions_are_answered_while_the_stream_runs_and_neither_starves(probe):
@@ -201,6 +217,18 @@ def test_depth_of_the_same_stamp_gives_the_point_and_other_depth_the_reason(prob
     assert probe.ask("blue").target.has_point  # a question about the newest frame finds its depth, too
     assert "depth (REP-118)" not in probe.ask("green").message
     assert "the mask is empty" in probe.ask("green").target.point_reason
+    # A guess has a place in Target alone, which says that it is one; the others have no room for a status.
+    assert probe.set_parameter("confidence_threshold", 1.0) == ""
+    for guesses in (False, True):
+        assert probe.set_parameter("guesses", guesses) == ""
+        points.clear()
+        image = probe.image(patches(), frame_id="eye")
+        target = probe.until(partial(show, image, 2.0, "32FC1"), every=0.5)
+        assert target.status == Target.LOW_CONFIDENCE
+        probe.spin(0.5)
+        assert any(p.header == target.header for p in points) == guesses
+    assert probe.set_parameter("guesses", False) == ""
+    assert probe.set_parameter("confidence_threshold", -1.0) == ""
     probe.destroy_subscription(subscription)
 
 
