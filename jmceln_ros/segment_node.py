@@ -90,7 +90,7 @@ class SegmentNode(ManagedNode):
         self.create_service(SetCommand, "~/set_command", self._on_set_command)
         self.create_service(SetBool, "~/enable", self._on_enable)
         self._commands = qos.subscription(
-            self, String, "/command", self._on_command, qos.PROFILES[self._settings.qos_command]
+            self, String, "command", self._on_command, qos.PROFILES[self._settings.qos_command]
         )
 
     # Transitions. rclpy swallows exceptions in these, so each reports its own.

@@ -126,7 +126,7 @@ class SpeechNode(ManagedNode):
             return TransitionCallbackReturn.FAILURE
         try:
             for kind, topic, profile in (
-                (String, "/command", settings.qos_command),
+                (String, "command", settings.qos_command),
                 (Transcript, "~/transcript", settings.qos_result),
             ):
                 self._outputs.append(qos.publisher(self, kind, topic, qos.PROFILES[profile], managed=True))

@@ -202,7 +202,7 @@ class Receiver(Node):
         self.recording = Recording()
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self)
-        self._person = self.create_publisher(String, "/command", qos.COMMAND)
+        self._person = self.create_publisher(String, "command", qos.COMMAND)
         self._state: Any = self.create_client(GetState, "/segment_node/get_state")
         if direct:
             self.create_subscription(Image, "image", lambda i: self.recording.note_image(i), qos.IMAGE_INPUT)

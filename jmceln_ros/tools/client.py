@@ -58,7 +58,7 @@ class Client(Node):
 
     def __init__(self) -> None:
         super().__init__("demo")
-        self._command = self.create_publisher(String, "/command", qos.COMMAND)
+        self._command = self.create_publisher(String, "command", qos.COMMAND)
         self._states: dict[str, Any] = {}
         self._frames: set[str] = set()  # frame ids of the camera pictures seen
         self._targets: list[tuple[float, Target]] = []

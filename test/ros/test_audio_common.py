@@ -142,7 +142,7 @@ def test_every_kind_of_the_installed_package_is_heard_beside_our_own(foreign, tm
     package, variables = foreign
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    remappings = {"__ns": "/foreign", "/command": "/foreign/command"}
+    remappings = {"__ns": "/foreign"}
     with NodeProcess(BEEP_NODE, tmp_path / "log", remappings=remappings) as process, talking("foreign") as person:
         person.meet()
         kinds = ("AudioStamped",) if package == "mgonzs13" else ("AudioDataStamped", "AudioData")
@@ -165,7 +165,7 @@ def test_every_kind_of_the_installed_package_is_heard_beside_our_own(foreign, tm
 
 def test_a_package_without_its_compiled_part_is_told_and_done_without(foreign, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", foreign[1]["PYTHONPATH"])
-    remappings = {"__ns": "/foreign", "/command": "/foreign/command"}
+    remappings = {"__ns": "/foreign"}
     with NodeProcess(BEEP_NODE, tmp_path / "log", remappings=remappings) as process, talking("foreign") as person:
         person.meet()
         assert "audio_common_msgs is there and cannot be used" in process.output
@@ -178,7 +178,7 @@ def test_the_foreign_kind_may_have_our_topic(foreign, tmp_path, monkeypatch):
     package, variables = foreign
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    remappings = {"__ns": "/foreign", "/command": "/foreign/command", "audio": "audio_common"}
+    remappings = {"__ns": "/foreign", "audio": "audio_common"}
     with NodeProcess(BEEP_NODE, tmp_path / "log", remappings=remappings) as process, talking("foreign") as person:
         person.until(lambda: person.count_publishers("speech_node/transcript"), START_TIMEOUT)
         send("AudioStamped" if package == "mgonzs13" else "AudioDataStamped", 400)

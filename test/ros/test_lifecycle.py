@@ -38,7 +38,7 @@ def node(tmp_path_factory):
         "qos.result": "sensor_data",
         f"qos_overrides.{NAME}/target.publisher.reliability": "reliable",
     }
-    remappings = {"__ns": "/alone", "/command": "/alone/command"}
+    remappings = {"__ns": "/alone"}
     log = tmp_path_factory.mktemp("lifecycle") / "log"
     with NodeProcess(COLOUR_NODE, log, parameters=parameters, remappings=remappings) as process:
         yield process
@@ -47,7 +47,7 @@ def node(tmp_path_factory):
 @pytest.fixture(scope="module")
 def connected(node):
     """A probe beside the module's node, which it makes active."""
-    with probing("alone", command="command") as probe:
+    with probing("alone") as probe:
         probe.until(probe.person.get_subscription_count, START_TIMEOUT)
         yield probe
 

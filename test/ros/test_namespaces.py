@@ -1,4 +1,4 @@
-"""Two cameras with a segment_node each in two namespaces, and one person for both, over real DDS."""
+"""Two cameras with a segment_node each in two namespaces, over real DDS; a word to one is none to the other."""
 
 from __future__ import annotations
 
@@ -14,24 +14,30 @@ from support.ros_harness import COLOUR_NODE, START_TIMEOUT, patches, probing
 pytestmark = pytest.mark.ros
 
 
-def test_two_namespaces_share_the_command_and_nothing_else(tmp_path):
-    """The right camera sees the picture mirrored: an answer in the other's place would be about the other's image."""
+def test_what_is_said_to_one_robot_is_not_said_to_the_other(tmp_path):
+    """The right camera sees the picture mirrored: an answer in the other's place would be about the other's image.
+
+    The right node's `command` is remapped to a fleet's, as docs/ros.md shows.
+    """
     pictures = {"left": patches(), "right": np.ascontiguousarray(patches()[:, ::-1])}
-    centres = {"left": 14.5, "right": 63 - 14.5}
+    centres = {"left": 14.5, "right": 63 - 49.5}
+    fleet = {"__ns": "/right", "command": "/fleet/command"}
     with (
         NodeProcess(COLOUR_NODE, tmp_path / "left", remappings={"__ns": "/left"}) as left_node,
-        NodeProcess(COLOUR_NODE, tmp_path / "right", remappings={"__ns": "/right"}) as right_node,
+        NodeProcess(COLOUR_NODE, tmp_path / "right", remappings=fleet) as right_node,
         probing("left") as left,
-        probing("right") as right,
+        probing("right", command="/fleet/command") as right,
     ):
         for probe in (left, right):
             probe.until(probe.connected, START_TIMEOUT)
-        left.until(lambda: left.person.get_subscription_count() == 2)
-        left.command("red")  # said once, by the left one's person
-        right.until(lambda: "red" in right.active)
+        assert left.person.topic_name == "/left/command"
+        left.command("red")
+        right.command("blue")
         for name, probe in (("left", left), ("right", right)):
             target = probe.show(probe.image(pictures[name], frame_id=f"{name}_eye"))
             assert target.centroid_u == centres[name]
+        assert {"red", "blue"} & set(left.active) == {"red"}
+        assert {"red", "blue"} & set(right.active) == {"blue"}
         left.spin(0.3)
         right.spin(0.3)
         # The left node has nothing of the right camera, and the right probe nothing of the left node.

@@ -120,7 +120,7 @@ def talking(namespace):
 
 @contextmanager
 def node(log, namespace, command=BEEP_NODE, **parameters):
-    remappings = {"__ns": f"/{namespace}", "/command": f"/{namespace}/command"}
+    remappings = {"__ns": f"/{namespace}"}
     with NodeProcess(command, log, parameters=parameters, remappings=remappings) as process:
         yield process
         assert process.exit_code in (None, 0), process.output

@@ -71,7 +71,7 @@ def is_shut_down(manager, node):
 
 def unconfigured(tmp_path):
     """A node that waits for a manager, in a namespace of its own."""
-    remappings = {"__ns": "/managed", "/command": "/managed/command"}
+    remappings = {"__ns": "/managed"}
     return NodeProcess(COLOUR_NODE, tmp_path / "log", parameters={"autostart": False}, remappings=remappings)
 
 
@@ -81,7 +81,7 @@ def test_a_walk_through_every_state_with_every_transition_and_shut_down(tmp_path
     draw = random.Random(5)
     allowed = [t for t in TRANSITIONS if t not in SHUTDOWN.values()]
     untried = {(s, t) for s in SHUTDOWN for t in TRANSITIONS if SHUTDOWN[s] != t}
-    with unconfigured(tmp_path) as node, probing("managed", command="command") as probe:
+    with unconfigured(tmp_path) as node, probing("managed") as probe:
         manager = Manager(probe)
         assert manager.state == UNCONFIGURED
         probe.until(probe.person.get_subscription_count)
@@ -110,7 +110,7 @@ def test_a_walk_through_every_state_with_every_transition_and_shut_down(tmp_path
 @pytest.mark.slow
 @pytest.mark.parametrize("way", [(), (Transition.TRANSITION_CONFIGURE,)])
 def test_shut_down_before_it_was_active(tmp_path, way):
-    with unconfigured(tmp_path) as node, probing("managed", command="command") as probe:
+    with unconfigured(tmp_path) as node, probing("managed") as probe:
         manager = Manager(probe)
         for transition in way:
             manager.go(transition)

@@ -38,7 +38,7 @@ class Probe(Node):
     """
 
     def __init__(
-        self, context: rclpy.Context, namespace: str = "", command: str = "/command", of: str = "segment_node"
+        self, context: rclpy.Context, namespace: str = "", command: str = "command", of: str = "segment_node"
     ) -> None:
         super().__init__("probe", context=context, namespace=namespace)
         self._of = of
@@ -168,7 +168,7 @@ class Probe(Node):
 
 
 @contextmanager
-def probing(namespace: str = "", command: str = "/command", of: str = "segment_node") -> Iterator[Probe]:
+def probing(namespace: str = "", command: str = "command", of: str = "segment_node") -> Iterator[Probe]:
     """A probe with a context of its own."""
     context = rclpy.Context()
     rclpy.init(context=context)
