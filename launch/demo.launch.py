@@ -22,6 +22,7 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
+from launch_ros.utilities import prefix_namespace
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 
@@ -56,7 +57,12 @@ def camera(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 def command(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """The sentence, published once when segment_node listens; it keeps it until it has model and picture."""
-    text, topic = (LaunchConfiguration(name).perform(context) for name in ("command", "command_topic"))
+    text, topic, inner = (
+        LaunchConfiguration(name).perform(context) for name in ("command", "command_topic", "namespace")
+    )
+    if not topic.startswith("/"):  # for a program that no namespace is given to
+        outer = context.launch_configurations.get("ros_namespace")
+        topic = f"{(prefix_namespace(outer, inner) or '').rstrip('/')}/{topic}"
     if not text:
         return [LogInfo(msg=f"no command given: publish std_msgs/msg/String to {topic}")]
     message = json.dumps({"data": text}, ensure_ascii=False)  # JSON is YAML, whatever the sentence has in it
