@@ -60,13 +60,15 @@ def publisher(node: Node, kind: type[Any], topic: str, profile: QoSProfile, *, m
     Raises ParameterProblem for an override that is not allowed.
     """
     make: Any = node.create_lifecycle_publisher if managed else node.create_publisher  # type: ignore[attr-defined]
-    return _overridable(topic, lambda **options: make(kind, topic, copy.copy(profile), **options))
+    name = node.resolve_topic_name(topic)
+    return _overridable(name, lambda **options: make(kind, topic, copy.copy(profile), **options))
 
 
 def subscription(node: Node, kind: type[Any], topic: str, callback: Callable[[Any], None], profile: QoSProfile) -> Any:
     """A subscription whose quality of service may be overridden. Raises ParameterProblem as `publisher`."""
     return _overridable(
-        topic, lambda **options: node.create_subscription(kind, topic, callback, copy.copy(profile), **options)
+        node.resolve_topic_name(topic),
+        lambda **options: node.create_subscription(kind, topic, callback, copy.copy(profile), **options),
     )
 
 

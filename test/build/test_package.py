@@ -134,8 +134,9 @@ def module_run_by(program: Path) -> str:
 def test_message_has_the_states_of_the_core():
     text = (ROOT / "msg" / "Target.msg").read_text()
     constants = dict(re.findall(r"^uint8 ([A-Z_]+)=(\d+)", text, re.MULTILINE))
+    assert constants.pop("UNKNOWN") == "0"  # so that a message nobody filled says nothing
     assert set(constants) == {status.name for status in Status}
-    assert sorted(map(int, constants.values())) == list(range(len(constants)))
+    assert sorted(map(int, constants.values())) == list(range(1, 1 + len(constants)))
 
 
 def test_package_manifest_and_sources_leave_room_for_the_generated_messages():
