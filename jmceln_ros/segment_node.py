@@ -35,6 +35,7 @@ from jmceln_ros.segment.models import (
     check_segmenter,
     free_memory,
     load_segmenter,
+    remedy,
     same_model,
 )
 from jmceln_ros.segment.outputs import Outputs, name_problem, no_target, seconds_between
@@ -107,10 +108,7 @@ class SegmentNode(ManagedNode):
         except Exception as error:
             self.get_logger().debug(traceback.format_exc())
             self._trouble = f"cannot load {name}: {error} [{type(error).__name__}]"
-            self.get_logger().fatal(
-                f"{self._trouble}. Set the parameters model, device and precision to what this machine has, then "
-                f"configure again (ros2 lifecycle set {self.get_fully_qualified_name()} configure)"
-            )
+            self.get_logger().fatal(f"{self._trouble}. {remedy(error, self.get_fully_qualified_name())}")
         else:
             self._trouble = ""
         if self._trouble:  # behind the handler: while it runs, the error keeps what was loaded so far

@@ -40,6 +40,23 @@ def check_segmenter(settings: SegmentSettings) -> str:
     return ""
 
 
+def remedy(error: BaseException, node: str) -> str:
+    """What to do about a model that the node of that name could not load."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ImportError):
+        cause = cause.__cause__
+    if cause is not None:
+        return (
+            f"This Python, {sys.executable}, lacks a package: activate the environment into which "
+            "requirements/runtime.txt was installed (docs/install.md, In a ROS 2 workspace), or install it into this "
+            "one, and start the node again"
+        )
+    return (
+        "Set the parameters model, device and precision to what this machine has, then configure again "
+        f"(ros2 lifecycle set {node} configure)"
+    )
+
+
 class Models:
     """Holds one Segmenter and loads the next one while it goes on answering.
 
