@@ -7,12 +7,16 @@ jmceln_ros.tools.parameters` prints docs/ros.md's tables. Without a node, nothin
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import Field, field, fields, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from rclpy.node import Node
+    from rclpy.parameter import Parameter
 
 Settings = TypeVar("Settings")
 
@@ -93,12 +97,38 @@ def changed(settings: Settings, values: dict[str, Any]) -> Settings:
     return replace(settings, **{own[name].name: value for name, value in values.items() if name in own})  # type: ignore[type-var]
 
 
+def understood(name: str, value: Any, default: Any) -> Any:
+    """The value in the type of the default, where it can only mean one thing: 5 for 5.0, and 5.0 for 5.
+
+    Raises ParameterProblem with what to write instead.
+    """
+    wanted, given = type(default), type(value)
+    if given is wanted:
+        return value
+    if (wanted, given) == (float, int):
+        return float(value)
+    if (wanted, given) == (int, float) and value.is_integer():
+        return int(value)
+    if wanted is str and given is bool:  # what was written is not known any more
+        text, also = ("yes", "on") if value else ("no", "off")
+        example, why = f'"{text}"', f"in YAML {text}, {also} and {str(value).lower()} are truth values unless quoted"
+    else:
+        example = {str: json.dumps(str(value)), bool: "true", int: "5", float: "0.5"}[wanted]
+        why = {str: "text", bool: "true or false", int: "a whole number", float: "a number"}[wanted] + " is wanted"
+    raise ParameterProblem(
+        f"parameter {name} is {json.dumps(value, default=str)}; {why}: write {name}: {example} in a file, "
+        f"-p '{name}:={example}' on a command line"
+    )
+
+
 def declare(node: Node, kind: type[Settings]) -> Settings:
     """Declares every field of `kind` on the node and returns their values (launch and params file taken in).
 
-    Raises ParameterProblem for a value that is not allowed.
+    A value of another type is taken where it can only mean one thing (`understood`), at the start and later. Raises
+    ParameterProblem for a value that is not allowed.
     """
     from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+    from rclpy.exceptions import InvalidParameterTypeException
 
     values = {}
     for name, spec in named(kind).items():
@@ -112,8 +142,30 @@ def declare(node: Node, kind: type[Settings]) -> Settings:
             descriptor.floating_point_range = [FloatingPointRange(from_value=meta["low"], to_value=meta["high"])]
         elif meta["low"] is not None:
             descriptor.integer_range = [IntegerRange(from_value=meta["low"], to_value=meta["high"], step=1)]
-        values[name] = node.declare_parameter(name, spec.default, descriptor).value
+        try:
+            values[name] = node.declare_parameter(name, spec.default, descriptor).value
+        except InvalidParameterTypeException:  # rclpy takes no 5 where 5.0 is meant
+            given = node.declare_parameter(name, spec.default, ParameterDescriptor(dynamic_typing=True)).value
+            node.undeclare_parameter(name)
+            value = understood(name, given, spec.default)
+            values[name] = node.declare_parameter(name, value, descriptor, ignore_override=True).value
+    if hasattr(node, "add_pre_set_parameters_callback"):  # since Iron
+        node.add_pre_set_parameters_callback(partial(_in_own_type, kind))
     problem = check(kind, values)
     if problem:
         raise ParameterProblem(f"parameter {problem}")
     return changed(kind(), values)
+
+
+def _in_own_type(kind: type[Any], given: list[Parameter]) -> list[Parameter]:
+    """What somebody is about to set, in the types in which it is declared; what cannot be is left to be refused."""
+    from rclpy.parameter import Parameter
+
+    own, taken = named(kind), []
+    for one in given:
+        value = one.value
+        if one.name in own and not own[one.name].metadata["any_type"]:
+            with suppress(ParameterProblem):
+                value = understood(one.name, value, own[one.name].default)
+        taken.append(one if value is one.value else Parameter(one.name, value=value))
+    return taken

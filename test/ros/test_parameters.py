@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from dataclasses import fields
@@ -9,7 +10,7 @@ from dataclasses import fields
 import pytest
 import yaml
 
-from jmceln_ros.common.parameters import PROFILE_NAMES, changed, check, named
+from jmceln_ros.common.parameters import PROFILE_NAMES, ParameterProblem, changed, check, named, understood
 from jmceln_ros.segment.settings import SegmentSettings
 from jmceln_ros.speech.settings import SpeechSettings
 from jmceln_ros.tools.parameters import NODES, table
@@ -107,3 +108,28 @@ def test_every_profile_is_there_and_rmw_s_names_mean_what_rmw_means():
     assert tuple(qos.PROFILES) == PROFILE_NAMES
     assert qos.PROFILES["sensor_data"].depth == qos_profile_sensor_data.depth
     assert qos.PROFILES["sensor_data"].reliability == qos_profile_sensor_data.reliability
+
+
+@pytest.mark.parametrize(
+    ("value", "default", "taken"), [(5, 0.5, 5.0), (5.0, 3, 5), (0.5, 1.0, 0.5), (True, False, True)]
+)
+def test_a_number_is_understood_in_either_way_of_writing_it(value, default, taken):
+    found = understood("max_rate", value, default)
+    assert (found, type(found)) == (taken, type(default))
+
+
+@pytest.mark.parametrize(
+    ("value", "default", "write"),
+    [
+        (False, "track", 'write mode: "no" in a file'),
+        (True, "track", 'write mode: "yes" in a file'),
+        (7, "track", 'write mode: "7" in a file'),
+        ("fast", 0.5, "write mode: 0.5 in a file"),
+        (True, 0.5, "a number is wanted"),
+        (5.5, 3, "a whole number is wanted"),
+        (1, True, "write mode: true in a file"),
+    ],
+)
+def test_a_value_of_another_type_is_refused_with_what_to_write(value, default, write):
+    with pytest.raises(ParameterProblem, match=re.escape(write)):
+        understood("mode", value, default)

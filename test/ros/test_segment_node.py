@@ -281,6 +281,11 @@ def test_parameters_are_described_checked_and_changed_live(probe):
     ("name", "value", "said"),
     [
         ("mode", "sometimes", "mode is 'sometimes'; choose one of 'track', 'once'"),
+        (
+            "mode",
+            False,
+            "parameter mode is false; in YAML no, off and false are truth values unless quoted: write mode: ",
+        ),
         ("target_frame", "/map", "a frame's name has no slash in front"),
         ("qos_overrides./command.subscription.reliability", "mostly", "qos_overrides of /command: "),
     ],

@@ -15,6 +15,8 @@ pytest.importorskip("jmceln_ros.msg", reason="needs the built messages: run `mak
 
 from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import PointStamped
+from rcl_interfaces.msg import ParameterType
+from rcl_interfaces.srv import GetParameters
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_srvs.srv import SetBool
 
@@ -31,9 +33,11 @@ pytestmark = pytest.mark.ros
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory):
-    """One active node; depth is on."""
+    """One active node; depth is on, and a rate is written as people write it, without a point."""
     log = tmp_path_factory.mktemp("services") / "log"
-    with NodeProcess(COLOUR_NODE, log, parameters={"depth": True, "target_frame": "the_thing"}) as process:
+    with NodeProcess(
+        COLOUR_NODE, log, parameters={"depth": True, "target_frame": "the_thing", "max_rate": 0}
+    ) as process:
         yield process
 
 
@@ -266,6 +270,14 @@ def test_detections_and_target_frame_where_their_messages_are_installed(probe):
     assert not moved
     for subscription in subscriptions:
         probe.destroy_subscription(subscription)
+
+
+def test_a_whole_number_is_taken_where_a_number_is_declared(probe):
+    for written in (1000, 0):
+        assert probe.set_parameter("max_rate", written) == ""
+        value = probe.call(GetParameters, "get_parameters", names=["max_rate"]).values[0]
+        assert (value.type, value.double_value) == (ParameterType.PARAMETER_DOUBLE, written)
+    assert probe.set_parameter("max_rate", "often") != ""  # refused by ROS itself
 
 
 def test_depth_is_switched_off_and_on_while_the_node_runs(probe):
