@@ -3,10 +3,11 @@
 An argument that is left empty leaves the parameter to the file `params_file`.
 """
 
+import inspect
 from pathlib import Path
 
 from ament_index_python.packages import get_package_prefix, get_package_share_directory
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.actions import DeclareLaunchArgument, ExecuteLocal, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
@@ -15,6 +16,7 @@ from launch_ros.utilities import prefix_namespace
 from launch import LaunchContext, LaunchDescription
 
 SWITCH = ("true", "false")
+MAYBE = ("", *SWITCH)
 # Messages of sound, and the topic on which speech_node takes them.
 SOUNDS = {
     "Audio": "audio",
@@ -22,6 +24,9 @@ SOUNDS = {
     "AudioDataStamped": "audio_common",
     "AudioData": "audio_common/data",
 }
+# A node that cannot start ends at once: not for ever. Humble's launch knows no limit.
+LIMITED = "respawn_max_retries" in inspect.signature(ExecuteLocal.__init__).parameters
+RETRIES = {"respawn_max_retries": 10} if LIMITED else {}
 # (name, default, description[, choices])
 ARGUMENTS = (
     ("namespace", "", "Namespace of the nodes and of their topics."),
@@ -33,10 +38,10 @@ ARGUMENTS = (
     ("depth_topic", "", "Depth registered to the image; turns the parameter depth on. Empty is as params_file says."),
     ("camera_info_topic", "", "Calibration of the image; empty is camera_info beside image_topic."),
     ("command_topic", "command", "Topic of the sentences (std_msgs/msg/String); /command is one for all namespaces."),
-    ("autostart", "true", "Whether the node configures and activates itself.", SWITCH),
-    ("use_sim_time", "false", "Whether to take the time from /clock.", SWITCH),
+    ("autostart", "", "Whether the node configures and activates itself; empty is as params_file says.", MAYBE),
+    ("use_sim_time", "", "Whether to take the time from /clock; empty is as params_file or SetParameter says.", MAYBE),
     ("log_level", "info", "How much the nodes log.", ("debug", "info", "warn", "error", "fatal")),
-    ("respawn", "true", "Whether to start a node again, after two seconds, when its process ends.", SWITCH),
+    ("respawn", "false", "Whether to start a node again when its process ends: after two seconds, ten times.", SWITCH),
     ("speech", "false", "Whether to start speech_node too, which makes sentences of what is said.", SWITCH),
     ("speech_source", "", "topic, microphone, microphone:NAME, or a path of recordings; empty is as params_file says."),
     ("speech_engine", "", "What makes text of speech; empty is as params_file says.", ("", "moonshine", "whisper")),
@@ -70,11 +75,12 @@ def start(context: LaunchContext) -> list[Node]:
 
 
 def given(value: dict[str, str], **names: str) -> dict:
-    """Parameters by name, each from the argument of that name where it is not empty, and autostart."""
+    """Parameters by name, each from the argument of that name where it is not empty; those of every node among them."""
     texts = {
         name: ParameterValue(value[argument], value_type=str) for name, argument in names.items() if value[argument]
     }
-    return {**texts, "autostart": value["autostart"] == "true"}
+    switches = {name: value[name] == "true" for name in ("autostart", "use_sim_time") if value[name]}
+    return {**texts, **switches}
 
 
 def beside(topic: str, name: str) -> str:
@@ -99,14 +105,14 @@ def node(context: LaunchContext, value: dict[str, str], name: str, parameters: d
         executable=name,
         name=name,
         namespace=value["namespace"],
-        parameters=[
-            value["params_file"] or str(share / "config" / "segment.yaml"),
-            {**parameters, "use_sim_time": value["use_sim_time"] == "true"},
-        ],
+        # What the launch file around this one sets for all nodes (SetParameter) goes before these, so they say no more
+        # than they were told.
+        parameters=[value["params_file"] or str(share / "config" / "segment.yaml"), parameters],
         remappings=[*topics.items(), ("command", value["command_topic"])],
         arguments=["--ros-args", "--log-level", f"{logger}:={value['log_level']}"],
         respawn=value["respawn"] == "true",
         respawn_delay=2.0,
+        **RETRIES,
         output="screen",
     )
 

@@ -35,14 +35,17 @@ TEST_FILE = ROOT / "test" / "support" / "launch_segment.py"
 
 LAUNCH = """
 import sys
-from launch import LaunchService
+from launch import LaunchDescription, LaunchService
+from launch_ros.actions import SetParameter
 from launch.actions import IncludeLaunchDescription
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 path, *arguments = sys.argv[1:]
 service = LaunchService()
 source = PythonLaunchDescriptionSource(path)
+everywhere = [SetParameter(*a[4:].split(":=")) for a in arguments if a.startswith("all.")]
+given = [a.split(":=") for a in arguments if not a.startswith("all.")]
 service.include_launch_description(
-    IncludeLaunchDescription(source, launch_arguments=[a.split(":=") for a in arguments])
+    LaunchDescription([*everywhere, IncludeLaunchDescription(source, launch_arguments=given)])
 )
 sys.exit(service.run())
 """
@@ -72,7 +75,10 @@ class Launched:
 
 @contextmanager
 def launching(file: str, log: Path, **arguments: object) -> Iterator[Launched]:
-    """Runs a launch file of the package with these arguments; nothing of it is left at the end."""
+    """Runs a launch file of the package with these arguments; nothing of it is left at the end.
+
+    `all.NAME` is a parameter that a launch file around it sets for all nodes.
+    """
     given = [f"{name}:={value}" for name, value in arguments.items()]
     with log.open("w") as output:
         process = subprocess.Popen(
@@ -136,6 +142,7 @@ def test_the_arguments_reach_the_node_and_it_is_started_again_after_a_crash(tmp_
         "command_topic": "/robot1/say",
         "autostart": "false",
         "log_level": "error",
+        "respawn": "true",
     }
     names = ("model", "max_rate", "device", "autostart", "use_sim_time", "image_transport", "depth")
     values = ["from_the_file", 7.5, "0", False, False, "compressed", True]
@@ -153,6 +160,27 @@ def test_the_arguments_reach_the_node_and_it_is_started_again_after_a_crash(tmp_
         assert launched.interrupt() == 0, launched.output
         assert "process has finished cleanly" in launched.output
         assert "[robot1.segment_node]" not in launched.output  # it would say that the command is kept
+
+
+@pytest.mark.parametrize(("given", "simulated"), [({}, True), ({"use_sim_time": "false"}, False)])
+def test_what_is_left_empty_is_as_the_launch_file_around_it_says(tmp_path, given, simulated):
+    """As the bringups of nav2 and of simulators do it: SetParameter around the include."""
+    around = {"all.use_sim_time": "true", "autostart": "false"}
+    with launching("segment.launch.py", tmp_path / "log", **around, **given) as launched:
+        with probing() as probe:
+            assert parameters_of(probe, "use_sim_time", "autostart") == [simulated, False], launched.output
+            assert probe.state() == State.PRIMARY_STATE_UNCONFIGURED
+        assert launched.interrupt() == 0, launched.output
+
+
+def test_a_node_that_ends_is_not_started_again_unasked(tmp_path):
+    with launching("segment.launch.py", tmp_path / "log", image_transport="raw", autostart="false") as launched:
+        with probing() as probe:
+            assert probe.state() == State.PRIMARY_STATE_UNCONFIGURED
+        (pid,) = launched.pids("segment_node")
+        os.kill(pid, signal.SIGKILL)
+        assert launched.process.wait(timeout=30) == 0  # nothing is left to launch
+        assert launched.pids("segment_node") == [pid]
 
 
 def test_speech_is_started_with_its_own_arguments(tmp_path):
