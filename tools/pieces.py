@@ -61,7 +61,8 @@ def unpack(pieces: Path, into: Path) -> int:
     found = sorted(pieces.glob("piece_*.tar"))
     for piece in found:
         with tarfile.open(piece) as tar:
-            tar.extractall(into, filter="data")
+            # our own archives; Python before 3.11.4 (Debian 12) has no filter
+            tar.extractall(into, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
     return len(found)
 
 
