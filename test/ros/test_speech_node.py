@@ -299,6 +299,7 @@ def test_an_engine_that_fails_costs_one_utterance(person):
     person.until(lambda: any(s.level != ERROR for s in person.statuses))
 
 
+@pytest.mark.alone  # ten minutes of sound in a second or two
 def test_ten_minutes_without_a_pause_are_bounded_and_refused(person, running):
     memory = resident(running.pid)
     begin = person.now()
