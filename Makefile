@@ -73,7 +73,7 @@ coverage: export COVERAGE_FOLDER = $(abspath $(VENV))/coverage
 coverage: env
 	@rm -rf "$(VENV)/coverage" && mkdir -p "$(VENV)/coverage"
 	@$(MAKE) --no-print-directory test PYTEST="coverage run -m pytest"; tests=$$?; \
-		$(IN_ENV) coverage combine -q && coverage report --skip-covered && exit $$tests
+		$(IN_ENV) coverage combine -q && coverage report --skip-covered --show-missing && exit $$tests
 
 bundled nano: env
 	@test "$(abspath $(DATA))" != "$(abspath $(ROOT))" || { \
