@@ -6,7 +6,8 @@ The names below are loaded when they are first used: torch takes seconds, and no
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jmceln_core.segmenter import Segmentation, Segmenter, Status
+    from jmceln_core.answer import Segmentation, Status
+    from jmceln_core.segmenter import Segmenter
 
 __all__ = ["Segmentation", "Segmenter", "Status"]
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 if TYPE_CHECKING:
-    from jmceln_core.segmenter import Segmentation
+    from jmceln_core.answer import Segmentation
 
 #: RGB by status name: green may be acted upon, amber is a guess, grey is nothing.
 _COLOURS = {

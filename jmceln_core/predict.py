@@ -24,8 +24,9 @@ import cv2
 import numpy as np
 
 from jmceln_core import overlay
+from jmceln_core.answer import Segmentation
 from jmceln_core.checkpoint import CheckpointError
-from jmceln_core.segmenter import Precision, Segmentation, Segmenter
+from jmceln_core.segmenter import Precision, Segmenter
 
 
 def read_picture(path: Path) -> np.ndarray:

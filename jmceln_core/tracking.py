@@ -14,8 +14,8 @@ from typing import Any
 import cv2
 import numpy as np
 
+from jmceln_core.answer import Segmentation, Status, with_mask
 from jmceln_core.config import DecisionConfig
-from jmceln_core.segmenter import Segmentation, Status, with_mask
 
 Point = tuple[float, float]
 

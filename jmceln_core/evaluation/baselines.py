@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from jmceln_core.answer import deepest_point
 from jmceln_core.data.grounding import Expression, Picture
 from jmceln_core.evaluation.scene import Region, Scene
-from jmceln_core.segmenter import deepest_point
 
 WHOLE, BOX, CLASS = "whole picture", "centred box", "all of the right class"
 TRIVIAL = (WHOLE, BOX, CLASS)

@@ -18,11 +18,12 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from jmceln_core.answer import deepest_point
 from jmceln_core.data.refcocos import Box, BoxData, BoxExpression
 from jmceln_core.evaluation import baselines, bootstrap, machine, report, sections
 from jmceln_core.evaluation.metrics import Ratio, rejection_metrics
 from jmceln_core.evaluation.run import Response, answers, warm_up
-from jmceln_core.segmenter import Segmenter, deepest_point
+from jmceln_core.segmenter import Segmenter
 
 TRIVIAL = {baselines.WHOLE: baselines.whole_picture, baselines.BOX: baselines.centred_box}
 HEADING = "Sentences with a box"

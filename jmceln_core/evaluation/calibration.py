@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from jmceln_core.answer import Status
 from jmceln_core.evaluation.metrics import Ratio
-from jmceln_core.segmenter import Status
 
 BINS = 10
 _SIDE, _EDGE = 260, 40  # of the plot and around it, in SVG's units

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from jmceln_core.answer import Status
 from jmceln_core.command import positive, refused
 from jmceln_core.config import ConfigError
 from jmceln_core.data.grounding import Expression, GroundingData, Picture
@@ -34,7 +35,7 @@ from jmceln_core.evaluation.run import subset
 from jmceln_core.evaluation.scene import Scene
 from jmceln_core.evaluation.sets import check_label
 from jmceln_core.evaluation.table import Candidate
-from jmceln_core.segmenter import Segmenter, Status
+from jmceln_core.segmenter import Segmenter
 from jmceln_core.synthesis.vocabulary import names_of
 
 PLAIN = 0.01  # of the picture: the largest of its kind covers more where a bare name must be understood

@@ -17,13 +17,14 @@ from pathlib import Path
 import numpy as np
 
 from jmceln_core import markdown
+from jmceln_core.answer import Segmentation, Status
 from jmceln_core.checkpoint import CheckpointError
 from jmceln_core.command import refused
 from jmceln_core.data.grounding import DataError, read_coco
 from jmceln_core.evaluation import clips, machine, metrics
 from jmceln_core.evaluation.clips import Clip, Frame
 from jmceln_core.model import ImageFeatures
-from jmceln_core.segmenter import Segmentation, Segmenter, Status
+from jmceln_core.segmenter import Segmenter
 from jmceln_core.tracking import Tracker
 
 FOLLOW = (0.25, 0.5, 1.0)  # shares of the last frame's queries that the table has rows for

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from tqdm import tqdm
 
+from jmceln_core.answer import Segmentation, Status
 from jmceln_core.data.grounding import Expression, GroundingData
 from jmceln_core.data.refcocos import BoxData
 from jmceln_core.evaluation import machine
@@ -19,7 +20,7 @@ from jmceln_core.evaluation.landing import landing
 from jmceln_core.evaluation.metrics import overlap, points_inside
 from jmceln_core.evaluation.protocol import Protocol
 from jmceln_core.evaluation.scene import Region, Scene, Size, Truth, side_of
-from jmceln_core.segmenter import Segmentation, Segmenter, Status, normalise_text
+from jmceln_core.segmenter import Segmenter, normalise_text
 
 Data = TypeVar("Data", GroundingData, BoxData)
 

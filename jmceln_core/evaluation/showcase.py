@@ -19,10 +19,11 @@ import numpy as np
 import skimage.data
 
 from jmceln_core import overlay
+from jmceln_core.answer import Segmentation, Status
 from jmceln_core.checkpoint import CheckpointError
 from jmceln_core.command import refused
 from jmceln_core.predict import check_writable, write_picture
-from jmceln_core.segmenter import Segmentation, Segmenter, Status
+from jmceln_core.segmenter import Segmenter
 from jmceln_core.synthesis import table_scene
 
 CELL = (320, 240)  # width and height of an answer on the sheet, in pixels

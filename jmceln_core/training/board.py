@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from jmceln_core import overlay
-from jmceln_core.segmenter import Segmentation, Status
+from jmceln_core.answer import Segmentation, Status
 
 
 class Board:

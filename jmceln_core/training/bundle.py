@@ -20,6 +20,7 @@ import torch
 from tqdm import tqdm
 
 from jmceln_core import checkpoint
+from jmceln_core.answer import RawAnswer, Segmentation, Status, decide, deepest_point
 from jmceln_core.config import DataConfig, DecisionConfig, ModelConfig, from_dict
 from jmceln_core.data.dataset import Batch, SampleBuilder, StepDataset
 from jmceln_core.data.grounding import GroundingData
@@ -27,7 +28,7 @@ from jmceln_core.data.readers import read_training
 from jmceln_core.evaluation.metrics import points_inside
 from jmceln_core.model import JMCELN, build_model
 from jmceln_core.model.switch_norm import SwitchNorm
-from jmceln_core.segmenter import RawAnswer, Segmentation, Segmenter, Status, decide, deepest_point
+from jmceln_core.segmenter import Segmenter
 from jmceln_core.synthesis.enrich import enrich
 
 AMBIGUOUS_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)

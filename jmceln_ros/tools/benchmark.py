@@ -326,8 +326,8 @@ def null_node() -> None:
 def null_segmenter(settings: SegmentSettings) -> Segmenter:
     """A Segmenter without a network: every answer is the same box, a quarter of the picture."""
     from jmceln_core import Segmenter  # not above: the receiver is a robot's process, without torch
+    from jmceln_core.answer import RawAnswer, decide
     from jmceln_core.config import ModelConfig
-    from jmceln_core.segmenter import RawAnswer, decide
 
     class NullSegmenter(Segmenter):
         def __init__(self, seconds: float) -> None:  # no network, hence no super().__init__()

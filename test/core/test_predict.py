@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from jmceln_core import predict
+from jmceln_core.answer import Segmentation, Status
 from jmceln_core.config import DecisionConfig
-from jmceln_core.segmenter import Segmentation, Segmenter, Status
+from jmceln_core.segmenter import Segmenter
 from support import ROOT, tiny
 from support.tiny import TINY
 

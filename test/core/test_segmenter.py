@@ -18,21 +18,12 @@ from hypothesis.extra import numpy as arrays
 
 import jmceln_core
 from jmceln_core import checkpoint, segmenter
+from jmceln_core.answer import RawAnswer, Segmentation, Status, decide, deepest_point, surest_point
 from jmceln_core.checkpoint import CheckpointError
 from jmceln_core.config import DecisionConfig
 from jmceln_core.geometry import Letterbox
 from jmceln_core.model import TextFeatures, build_model
-from jmceln_core.segmenter import (
-    MAX_CHARACTERS,
-    RawAnswer,
-    Segmentation,
-    Segmenter,
-    Status,
-    decide,
-    deepest_point,
-    normalise_text,
-    surest_point,
-)
+from jmceln_core.segmenter import MAX_CHARACTERS, Segmenter, normalise_text
 from jmceln_core.synthesis import table_scene
 from support.tiny import TINY
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jmceln_core.answer import RawAnswer, Segmentation, Status, decide
 from jmceln_core.config import DecisionConfig
-from jmceln_core.segmenter import RawAnswer, Segmentation, Status, decide
 from jmceln_core.tracking import Tracker
 
 SHAPE = (60, 80)

@@ -445,7 +445,7 @@ def test_frame_and_calibration_are_those_of_the_image():
     """Space: its frame id must be the depth's, its topic's name says whether K or P describes it."""
     from sensor_msgs.msg import CameraInfo, Image
 
-    from jmceln_core.segmenter import Segmentation, Status, with_mask
+    from jmceln_core.answer import Segmentation, Status, with_mask
     from jmceln_ros.space.space import Space
 
     depth = Image(height=96, width=128, encoding="16UC1", step=256)

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from jmceln_core import Segmentation, Segmenter
+from jmceln_core.answer import RawAnswer, decide
 from jmceln_core.config import ModelConfig
-from jmceln_core.segmenter import RawAnswer, decide
 from jmceln_ros.common.lifecycle import run
 from jmceln_ros.segment.settings import SegmentSettings
 from jmceln_ros.segment_node import SegmentNode

@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 import pytest
 
+from jmceln_core.answer import Segmentation, Status
 from jmceln_core.data.grounding import DataError
 from jmceln_core.data.refcocos import read_boxes
 from jmceln_core.evaluation import boxes
 from jmceln_core.evaluation.boxes import box_iou, box_of, evaluate, summarise
-from jmceln_core.segmenter import Segmentation, Status
 
 HEIGHT, WIDTH = 40, 60
 ENTRIES = [

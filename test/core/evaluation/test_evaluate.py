@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from jmceln_core import evaluate as command
+from jmceln_core.answer import RawAnswer, Segmentation, Status, decide
 from jmceln_core.config import DecisionConfig, ModelConfig
 from jmceln_core.data.grounding import DataError, Expression, GroundingData, Instance, Picture, read_coco
 from jmceln_core.data.readers import read
@@ -18,7 +19,7 @@ from jmceln_core.evaluation.protocol import named
 from jmceln_core.evaluation.run import Record, evaluate, subset
 from jmceln_core.evaluation.scene import Scene
 from jmceln_core.geometry import Letterbox
-from jmceln_core.segmenter import RawAnswer, Segmentation, Segmenter, Status, decide
+from jmceln_core.segmenter import Segmenter
 from support import refer_miniature
 
 LAVT, CRIS = named("lavt"), named("cris")

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 from jmceln_core import checkpoint
+from jmceln_core.answer import RawAnswer, Status
 from jmceln_core.config import ConfigError, DecisionConfig
 from jmceln_core.data.grounding import Expression, GroundingData, Instance, Picture, read_coco
 from jmceln_core.data.left_out import left_out_pictures, unknown_words
 from jmceln_core.evaluation import existence
 from jmceln_core.model import build_model
-from jmceln_core.segmenter import RawAnswer, Segmenter, Status
+from jmceln_core.segmenter import Segmenter
 from jmceln_core.synthesis.vocabulary import known_categories, names_of
 from support.tiny import TINIER
 

@@ -11,12 +11,13 @@ import pytest
 import torch
 
 from jmceln_core import checkpoint
+from jmceln_core.answer import RawAnswer, Segmentation, decide
 from jmceln_core.config import DecisionConfig, ModelConfig, from_dict
 from jmceln_core.evaluation import clips, flicker
 from jmceln_core.evaluation.clips import Clip, Frame
 from jmceln_core.evaluation.flicker import Trace, Way, measure
 from jmceln_core.model import build_model
-from jmceln_core.segmenter import RawAnswer, Segmentation, Segmenter, decide
+from jmceln_core.segmenter import Segmenter
 from jmceln_core.synthesis import table_scene
 
 TINY: dict[str, Any] = {

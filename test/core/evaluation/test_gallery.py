@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from jmceln_core import overlay
+from jmceln_core.answer import Segmentation, Status
 from jmceln_core.config import ModelConfig
 from jmceln_core.data.grounding import DataError, Expression, GroundingData, Instance, Picture
 from jmceln_core.evaluation import gallery, report
 from jmceln_core.evaluation.protocol import named
 from jmceln_core.evaluation.run import Record, Report, evaluate
-from jmceln_core.segmenter import Segmentation, Status
 
 LAVT = named("lavt")
 HEIGHT, WIDTH = 60, 90

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
+from jmceln_core.answer import Segmentation, Status
 from jmceln_core.evaluation.showcase import ASKED, CELL, COLUMNS, Asked, main, passes, pictures
-from jmceln_core.segmenter import Segmentation, Status
 
 EMPTY = np.zeros((100, 200), bool)
 NOTHING = Segmentation(EMPTY, Status.NOT_PRESENT, 0.1, None, None, None, 0, None, 0.0)

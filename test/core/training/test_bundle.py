@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from jmceln_core.answer import RawAnswer, decide
 from jmceln_core.config import DataConfig, DecisionConfig, ModelConfig, from_dict
 from jmceln_core.data.dataset import SampleBuilder, StepDataset
 from jmceln_core.data.grounding import Expression, GroundingData, read_coco
 from jmceln_core.model import build_model
 from jmceln_core.model.switch_norm import SwitchNorm
-from jmceln_core.segmenter import RawAnswer, decide
 from jmceln_core.training.bundle import (
     ACCEPTED,
     Observation,
