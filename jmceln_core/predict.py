@@ -4,8 +4,9 @@
 
 prints the answer; with --json as one JSON object and nothing else on standard output: status, score, centroid [u, v],
 anchor [u, v], box [x, y, w, h], area in pixels, seconds for the picture and the sentence together, without loading
-the model, and candidates {anchor, box, area}, what an ambiguous sentence may mean, from left to right. What is not
-there is null. Exit status 0 for every answer, 2 for bad input.
+the model, and instances {anchor, box, area, text}: the thing, all things that a sentence in the plural means, or those
+that an ambiguous one may mean; `text` is the part of the sentence, where it has several. What is not there is null.
+Exit status 0 for every answer, 2 for bad input.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import cv2
 import numpy as np
 
 from jmceln_core import overlay
-from jmceln_core.answer import Segmentation
+from jmceln_core.answer import Segmentation, Status
 from jmceln_core.checkpoint import CheckpointError
 from jmceln_core.segmenter import Precision, Segmenter
 
@@ -74,7 +75,7 @@ def as_json(answer: Segmentation) -> dict[str, Any]:
         "box": answer.box,
         "area": answer.area,
         "seconds": answer.seconds,
-        "candidates": [candidate._asdict() for candidate in answer.candidates],
+        "instances": [instance._asdict() for instance in answer.instances],
     }
 
 
@@ -89,8 +90,11 @@ def as_text(answer: Segmentation) -> str:
             f"box {w}x{h} at ({x}, {y})",
             f"{answer.area} pixels",
         ]
-    if answer.candidates:
-        parts.append("one of " + " ".join("({:.0f}, {:.0f})".format(*c.anchor) for c in answer.candidates))
+    if len(answer.instances) > 1:
+        places = " ".join("({:.0f}, {:.0f})".format(*one.anchor) for one in answer.instances)
+        parts.append(
+            f"one of {places}" if answer.status is Status.AMBIGUOUS else f"{len(answer.instances)} things {places}"
+        )
     return ", ".join([*parts, f"{answer.seconds:.2f} s"])
 
 

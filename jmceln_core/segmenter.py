@@ -20,10 +20,11 @@ import numpy as np
 import torch
 
 from jmceln_core import checkpoint
-from jmceln_core.answer import RawAnswer, Segmentation, Status, decide
+from jmceln_core.answer import RawAnswer, Segmentation, Status, decide, joined, less
 from jmceln_core.config import ModelConfig
 from jmceln_core.geometry import Letterbox
 from jmceln_core.model import JMCELN, ImageFeatures, TextFeatures, build_model
+from jmceln_core.quantity import Part, understand
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
@@ -136,6 +137,10 @@ class Segmenter:
         picture before ended with, if it was asked the same sentence with `follow` above 0 and showed the thing; the
         rest is what the sentence alone gives. docs/tracking.md says what it was measured to be good for.
 
+        A sentence that joins things ("the mug and the spoon") or leaves some out ("every mug but the red one") is asked
+        in parts, each at the price of a sentence, and put together again (`quantity.understand`, `answer.joined`,
+        `answer.less`).
+
         The text is normalised (see `normalise_text`); what the tokenizer's length cannot hold is cut off at the end.
         Words the tokenizer does not know, in any script, get an answer like others, though a poor one. Raises
         ValueError for a text without content and RuntimeError before the first `set_image`.
@@ -159,14 +164,33 @@ class Segmenter:
             answers: list[Segmentation] = []
             for start in range(0, len(sentences), _SENTENCES_AT_ONCE):
                 begin = time.perf_counter()
-                some = sentences[start : start + _SENTENCES_AT_ONCE]
-                raws = self._look_for(some, features, letterbox, **options)
-                made = [decide(raw, self.decision, probability=probability) for raw in raws]
+                some = [understand(sentence) for sentence in sentences[start : start + _SENTENCES_AT_ONCE]]
+                asked = list(dict.fromkeys(text for parts in some for text in _texts(parts)))
+                raws: dict[str, RawAnswer] = {}
+                for first in range(0, len(asked), _SENTENCES_AT_ONCE):
+                    together = asked[first : first + _SENTENCES_AT_ONCE]
+                    raws |= zip(together, self._look_for(together, features, letterbox, **options), strict=True)
                 if follow:
-                    self._remember(some, raws, made)
+                    self._remember(raws)
+                made = [self._answer(parts, raws, probability) for parts in some]
                 share = (time.perf_counter() - begin) / len(some)
                 answers += [replace(answer, seconds=share) for answer in made]
             return answers
+
+    def _answer(self, parts: Sequence[Part], raws: dict[str, RawAnswer], probability: bool) -> Segmentation:
+        """Of what the network said about their texts, the answer to a sentence's parts."""
+        if len(parts) == 1 and not parts[0].without:
+            return decide(raws[parts[0].text], self.decision, probability=probability, part=parts[0])
+        answers = []
+        for part in parts:
+            answer = decide(raws[part.text], self.decision, probability=True, part=part)
+            for other in part.without:
+                answer = less(answer, self._answer([other], raws, True), plural=other.plural)
+            if len(parts) > 1:
+                answer = replace(answer, instances=tuple(one._replace(text=part.text) for one in answer.instances))
+            answers.append(answer)
+        answer = joined(answers) if len(answers) > 1 else answers[0]
+        return answer if probability else replace(answer, probability=None)
 
     @torch.inference_mode()
     def _see(self, square: np.ndarray) -> ImageFeatures:
@@ -207,12 +231,12 @@ class Segmenter:
         last = [self._last_queries.get(sentence, mine) for sentence, mine in zip(sentences, fresh, strict=True)]
         return torch.lerp(fresh, torch.stack(last).to(fresh), follow)
 
-    def _remember(self, sentences: list[str], raws: list[RawAnswer], answers: list[Segmentation]) -> None:
+    def _remember(self, raws: dict[str, RawAnswer]) -> None:
         """Keep the queries for the next picture; those of a thing that was not there would only repeat the no."""
-        for sentence, raw, answer in zip(sentences, raws, answers, strict=True):
-            known = sentence in self._queries or len(self._queries) < _CACHED_SENTENCES
-            if known and raw.queries is not None and answer.status is not Status.NOT_PRESENT:
-                self._queries[sentence] = raw.queries
+        for text, raw in raws.items():
+            known = text in self._queries or len(self._queries) < _CACHED_SENTENCES
+            if known and raw.queries is not None and decide(raw, self.decision).status is not Status.NOT_PRESENT:
+                self._queries[text] = raw.queries
 
     def _text_features(self, sentences: list[str]) -> TextFeatures:
         """From the cache; what is not there is encoded in one batch. The least recently used leave the cache first."""
@@ -231,6 +255,11 @@ class Segmenter:
         if self.precision == "fp32":
             return nullcontext()
         return torch.autocast(self.device.type, _DTYPES[self.precision])
+
+
+def _texts(parts: Sequence[Part]) -> list[str]:
+    """What the network is asked about them."""
+    return [text for part in parts for text in (part.text, *_texts(part.without))]
 
 
 def normalise_text(text: str) -> str:

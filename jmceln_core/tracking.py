@@ -100,8 +100,8 @@ class Tracker:
         size of picture, a time that does not advance and a gap beyond `forget` begin anew; the first answer is
         returned as it came.
 
-        Mask, centroid and anchor are means over time; the anchor lies inside the mask, whose are box and area. The
-        status is the frame's own, except
+        Mask, centroid and anchor are means over time; the anchor lies inside the mask, whose are box and area. Several
+        instances are the frame's own, one is the whole. The status is the frame's own, except
 
         - NOT_PRESENT while the thing is held to be absent;
         - LOW_CONFIDENCE where the frame for itself says NOT_PRESENT and the thing is held to be present: with the mask
@@ -163,7 +163,7 @@ class Tracker:
 
     def _hold(self, answer: Segmentation, passed: float) -> Segmentation:
         """Another thing is seen for once: the one followed, as far as the mean has it still; else what is seen."""
-        answer = replace(answer, status=Status.LOW_CONFIDENCE, candidates=())
+        answer = replace(answer, status=Status.LOW_CONFIDENCE)
         mean = self._mean(answer, passed)
         if mean is None or self._map is None:
             return answer
@@ -178,7 +178,9 @@ class Tracker:
         known = self._map is not None
         self._map = self._mean(answer, passed)
         if known and self._map is not None and (mask := self._map > self.mask).any():
-            answer = replace(with_mask(answer, mask, self._map), candidates=answer.candidates)
+            several = answer.instances if len(answer.instances) > 1 else ()
+            answer = with_mask(answer, mask, self._map)
+            answer = replace(answer, instances=several or answer.instances)
         assert answer.centroid is not None
         assert answer.anchor is not None
         share = _share(passed, self.smoothing)

@@ -43,8 +43,15 @@ MISSION = ("the giraffe not eating grass", "the giraffe")
 ASKED = 2  # pictures for each unknown word
 LEVEL = 0.95
 
-ANCHOR = "anchor on it"
-COLUMNS = (Status.NOT_PRESENT.name, ANCHOR, Status.FOUND.name, Status.AMBIGUOUS.name, Status.LOW_CONFIDENCE.name)
+ANCHOR, NUMBER = "anchor on it", "right number"
+COLUMNS = (
+    Status.NOT_PRESENT.name,
+    ANCHOR,
+    NUMBER,
+    Status.FOUND.name,
+    Status.AMBIGUOUS.name,
+    Status.LOW_CONFIDENCE.name,
+)
 
 Found = dict[str, dict[str, dict[str, dict[str, Any]]]]  # label -> part -> row -> its numbers
 
@@ -53,11 +60,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Answer:
-    """What was said to one sentence; `on_it`: the anchor lies inside the union of what the sentence means."""
+    """What was said to one sentence; `on_it`: the anchor lies inside the union of what the sentence means; `counted`:
+    there are as many instances as things that it means."""
 
     expression: Expression
     status: Status
     on_it: bool
+    counted: bool
 
 
 # What is asked: the `kind` of each sentence is its row -----------------------------------------------------------
@@ -169,13 +178,14 @@ def ask(segmenter: Segmenter, data: GroundingData) -> list[Answer]:
         found = segmenter.segment_all([expression.text for expression in expressions])
         for expression, answer in zip(expressions, found, strict=True):
             truth = scene.truth(expression.targets).region.mask
-            answers.append(Answer(expression, answer.status, points_inside(answer.anchor, truth)))
+            counted = len(answer.instances) == len(expression.targets)
+            answers.append(Answer(expression, answer.status, points_inside(answer.anchor, truth), counted))
     return answers
 
 
 def summarise(answers: Iterable[Answer], **options: Any) -> dict[str, dict[str, Any]]:
     """By row, in the alphabet's order: `sentences`, `pictures` and, as `metrics`, the shares of COLUMNS with their
-    intervals; `options` go to `bootstrap.intervals`. ANCHOR is of the sentences that mean something."""
+    intervals; `options` go to `bootstrap.intervals`. ANCHOR and NUMBER are of sentences that mean something."""
     rows: dict[str, list[Answer]] = defaultdict(list)
     for answer in answers:
         rows[answer.expression.kind].append(answer)
@@ -187,6 +197,7 @@ def _shares(answers: Sequence[Answer], **options: Any) -> dict[str, Any]:
     ratios = {s.name: Ratio(np.array([a.status is s for a in answers], np.float64), each) for s in Status}
     means = np.array([bool(a.expression.targets) for a in answers], np.float64)
     ratios[ANCHOR] = Ratio(np.array([a.on_it for a in answers], np.float64), means)
+    ratios[NUMBER] = Ratio(np.array([a.counted for a in answers], np.float64) * means, means)
     pictures = np.array([a.expression.picture_id for a in answers], np.int64)
     return report.bootstrapped({name: ratios[name] for name in COLUMNS}, pictures, **options)
 

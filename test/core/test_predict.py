@@ -18,7 +18,7 @@ from jmceln_core.segmenter import Segmenter
 from support import ROOT, tiny
 from support.tiny import TINY
 
-KEYS = ["status", "score", "centroid", "anchor", "box", "area", "seconds", "candidates"]
+KEYS = ["status", "score", "centroid", "anchor", "box", "area", "seconds", "instances"]
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +174,6 @@ def test_nothing_found_is_null_in_json_and_short_in_text():
     nothing = Segmentation(np.zeros((2, 2), bool), Status.NOT_PRESENT, 0.125, None, None, None, 0, None, 0.5)
     assert json.dumps(predict.as_json(nothing)) == (
         '{"status": "not_present", "score": 0.125, "centroid": null, "anchor": null, "box": null, "area": 0, '
-        '"seconds": 0.5, "candidates": []}'
+        '"seconds": 0.5, "instances": []}'
     )
     assert predict.as_text(nothing) == "not_present, score 0.12, 0.50 s"

@@ -23,6 +23,7 @@ from jmceln_core.checkpoint import CheckpointError
 from jmceln_core.config import DecisionConfig
 from jmceln_core.geometry import Letterbox
 from jmceln_core.model import TextFeatures, build_model
+from jmceln_core.quantity import Part
 from jmceln_core.segmenter import MAX_CHARACTERS, Segmenter, normalise_text
 from jmceln_core.synthesis import table_scene
 from support.tiny import TINY
@@ -69,7 +70,9 @@ def equal(a, b):
         if field.name == "seconds":
             continue
         x, y = getattr(a, field.name), getattr(b, field.name)
-        if isinstance(x, (np.ndarray, float, tuple)):
+        if field.name == "instances":
+            x, y = ([(*one.anchor, *one.box, one.area) for one in some] for some in (x, y))
+        if isinstance(x, (np.ndarray, float, tuple, list)):
             np.testing.assert_allclose(x, y, atol=1e-5, err_msg=field.name)
         else:
             assert x == y, field.name
@@ -408,6 +411,9 @@ def test_public_names():
 SURE = DecisionConfig(mask=0.5, present=0.5, confident=0.5, ambiguous=0.5)
 
 
+STRICT = dataclasses.replace(SURE, confident=0.7)
+
+
 def squares(*corners, side=4, value=0.9, shape=(20, 30)):
     probability = np.full(shape, 0.1, np.float32)
     for x, y in corners:
@@ -471,7 +477,7 @@ def test_presence_head_says_no():
     ],
 )
 def test_status(probability, status):
-    assert answer(probability, decision=dataclasses.replace(SURE, confident=0.7)).status is status
+    assert answer(probability, decision=STRICT).status is status
 
 
 @pytest.mark.parametrize(
@@ -484,18 +490,159 @@ def test_status(probability, status):
             np.maximum(squares((3, 5), (12, 5)), squares((7, 11), side=3, value=0.6)),
             [(3, 5), (12, 5)],
         ),  # nor what is not sure
-        (squares((3, 5)), []),
+        (squares((3, 5)), [(3, 5)]),
+        (np.maximum(squares((3, 5)), squares((12, 5), side=2)), [(3, 5)]),  # the whole, crumbs and all
     ],
 )
-def test_candidates_are_the_things_an_ambiguous_sentence_may_mean(probability, expected):
-    found = answer(probability, decision=dataclasses.replace(SURE, confident=0.7))
-    assert [c.box[:2] for c in found.candidates] == expected
-    assert (found.status is Status.AMBIGUOUS) == bool(expected)
-    mask = found.mask
-    for (u, v), (x, y, w, h), area in found.candidates:
-        part = mask[y : y + h, x : x + w]
+def test_instances_are_the_things_an_ambiguous_sentence_may_mean(probability, expected):
+    found = answer(probability, decision=STRICT)
+    ambiguous = len(expected) > 1
+    assert [one.box[:2] for one in found.instances] == expected
+    assert found.status is (Status.AMBIGUOUS if ambiguous else Status.FOUND)
+    in_mask(found)
+
+
+def in_mask(found):
+    for (u, v), (x, y, w, h), area, _ in found.instances:
+        part = found.mask[y : y + h, x : x + w]
         assert (part.sum(), part.shape) == (area, (h, w))
         assert part[int(v) - y, int(u) - x]
+
+
+@pytest.mark.parametrize(
+    ("count", "status"),
+    [(None, Status.FOUND), (3, Status.FOUND), (2, Status.AMBIGUOUS), (4, Status.LOW_CONFIDENCE)],
+)
+def test_plural_is_found_with_all_its_things(count, status):
+    several = np.maximum(squares((12, 5), (3, 6), side=4), squares((7, 11), side=2))  # the third is small, but no crumb
+    crumb = np.maximum(squares((3, 14), side=1, value=0.99), several)
+    found = decide(RawAnswer(crumb, 0.9, None), SURE, part=Part("mugs", plural=True, count=count))
+    assert found.status is status
+    assert [(one.box, one.area) for one in found.instances] == [
+        ((3, 6, 4, 4), 16),
+        ((7, 11, 2, 2), 4),
+        ((12, 5, 4, 4), 16),
+    ]
+    assert found.area == 37  # the crumb stays in the mask
+    in_mask(found)
+
+
+@pytest.mark.parametrize("count", [None, 2])
+def test_plural_may_be_one_blob_or_nothing(count):
+    together = decide(RawAnswer(squares((3, 5)), None, None), SURE, part=Part("both mugs", plural=True, count=count))
+    assert together.status is (Status.LOW_CONFIDENCE if count else Status.FOUND)
+    assert len(together.instances) == 1
+    unsure = decide(RawAnswer(squares((3, 5), value=0.55), None, None), STRICT, part=Part("mugs", plural=True))
+    assert unsure.status is Status.LOW_CONFIDENCE
+    none = decide(RawAnswer(squares((3, 5)), 0.1, None), SURE, part=Part("mugs", plural=True, count=count))
+    assert (none.status, none.instances) == (Status.NOT_PRESENT, ())
+
+
+class Said(Segmenter):
+    """Says of each sentence what it was told to: the probability map, and the presence."""
+
+    def __init__(self, model, config, said):
+        super().__init__(model, config, device="cpu")
+        self.decision = SURE
+        self.said = said
+        self.asked = []
+
+    def _look_for(self, sentences, image, letterbox, *, follow=0.0):
+        self.asked += sentences
+        said = [self.said.get(text, (np.zeros((20, 30), np.float32), 0.1)) for text in sentences]
+        return [RawAnswer(np.asarray(map_, np.float32), presence, None) for map_, presence in said]
+
+
+@pytest.fixture
+def told(model):
+    def make(**said):
+        network, config = model
+        segmenter = Said(network, config, {text.replace("_", " "): about for text, about in said.items()})
+        segmenter.set_image(np.zeros((20, 30, 3), np.uint8))
+        return segmenter
+
+    return make
+
+
+MUG, OTHER, SPOON = squares((3, 5)), squares((12, 12)), squares((12, 3))
+
+
+def test_two_things_are_asked_for_one_by_one_and_found_together(told):
+    segmenter = told(the_mug=(MUG, 0.9), the_spoon=(SPOON, 0.8))
+    found = segmenter.segment("the mug and the spoon")
+    assert segmenter.asked == ["the mug", "the spoon"]
+    assert found.status is Status.FOUND
+    assert found.score == segmenter.segment("the spoon").score < segmenter.segment("the mug").score
+    np.testing.assert_array_equal(found.mask, (MUG > 0.5) | (SPOON > 0.5))
+    assert [(one.text, one.box[:2]) for one in found.instances] == [("the mug", (3, 5)), ("the spoon", (12, 3))]
+    assert found.probability is None
+    in_mask(found)
+    kept = segmenter.segment("the mug and the spoon", probability=True)
+    np.testing.assert_array_equal(kept.probability, np.maximum(MUG, SPOON).astype(np.float32))
+    assert segmenter.segment("the spoon and the mug").instances[0].text == "the spoon"  # the sentence's own order
+    both = segmenter.segment_all(["the mug", "the mug and the spoon", "the spoon"])
+    assert [one.area for one in both] == [16, 32, 16]
+
+
+def test_two_things_of_which_one_is_missing(told):
+    found = told(the_mug=(MUG, 0.9)).segment("the mug and the spoon")
+    assert (found.status, [one.text for one in found.instances]) == (Status.LOW_CONFIDENCE, ["the mug"])
+    assert found.score < 0.5
+    nothing = told().segment("the mug and the spoon")
+    assert (nothing.status, nothing.area, nothing.instances) == (Status.NOT_PRESENT, 0, ())
+
+
+def test_one_thing_is_not_two(told):
+    shifted = squares((4, 5))
+    found = told(the_mug=(MUG, 0.9), the_cup=(shifted, 0.9)).segment("the mug and the cup")
+    assert found.status is Status.LOW_CONFIDENCE
+
+
+def test_two_things_of_which_one_fits_several(told):
+    found = told(the_mug=(np.maximum(MUG, OTHER), 0.9), the_spoon=(SPOON, 0.9)).segment("the mug and the spoon")
+    assert found.status is Status.AMBIGUOUS
+    assert [one.text for one in found.instances] == ["the mug", "the mug", "the spoon"]
+    several = told(the_mugs=(np.maximum(MUG, OTHER), 0.9), the_spoon=(SPOON, 0.9)).segment("the mugs and the spoon")
+    assert (several.status, len(several.instances)) == (Status.FOUND, 3)
+
+
+def test_all_but_one(told):
+    red = np.maximum(0.9 * (MUG > 0.5), 0.6 * (OTHER > 0.5))  # surest of the first
+    segmenter = told(every_mug=(np.maximum(MUG, OTHER), 0.9), the_red_mug=(red, 0.9))
+    segmenter.decision = dataclasses.replace(SURE, ambiguous=1.0)
+    found = segmenter.segment("every mug but the red one", probability=True)
+    assert segmenter.asked == ["every mug", "the red mug"]
+    assert found.status is Status.FOUND
+    np.testing.assert_array_equal(found.mask, OTHER > 0.5)
+    assert [one.box[:2] for one in found.instances] == [(12, 12)]
+    assert found.probability[MUG > 0.5].max() == 0
+    assert found.score == segmenter.segment("the red mug").score
+    in_mask(found)
+
+
+def test_all_but_one_that_is_unsure_missing_or_the_only_one(told):
+    mugs = (np.maximum(MUG, OTHER), 0.9)
+    unsure = told(every_mug=mugs, the_red_mug=(0.9 * (MUG > 0.5), 0.3))
+    unsure.decision = dataclasses.replace(SURE, present=0.2, confident=0.6)
+    assert unsure.segment("every mug but the red one").status is Status.LOW_CONFIDENCE
+    missing = told(every_mug=mugs).segment("every mug but the red one")
+    assert (missing.status, len(missing.instances)) == (Status.FOUND, 2)
+    elsewhere = told(every_mug=mugs, the_red_mug=(SPOON, 0.9)).segment("every mug but the red one")
+    assert len(elsewhere.instances) == 2
+    only = told(every_mug=(MUG, 0.9), the_red_mug=(MUG, 0.9)).segment("every mug but the red one")
+    assert (only.status, only.area, only.instances) == (Status.NOT_PRESENT, 0, ())
+
+
+def test_all_but_one_that_touches_another(told):
+    pair = squares((3, 5), (7, 5))
+    found = told(every_mug=(pair, 0.9), the_red_mug=(squares((3, 5)), 0.9)).segment("every mug but the red one")
+    np.testing.assert_array_equal(found.mask, squares((7, 5)) > 0.5)
+
+
+def test_all_but_several(told):
+    mugs = (squares((3, 5), (12, 12), (12, 3)), 0.9)
+    found = told(the_mugs=mugs, the_red_mugs=(squares((3, 5), (12, 3)), 0.9)).segment("the mugs but not the red ones")
+    np.testing.assert_array_equal(found.mask, OTHER > 0.5)
 
 
 masks = arrays.arrays(bool, st.tuples(st.integers(1, 14), st.integers(1, 14)))

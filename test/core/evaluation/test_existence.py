@@ -225,11 +225,11 @@ def test_shares_of_statuses_and_of_anchors_on_what_is_meant(root, segmenter):
     rows = existence.summarise(existence.ask(segmenter, existence.pairs(read_coco(root / "twins", "heldout"))))
     assert segmenter.asked == [["the red cup", "the blue cup", "the green cup", "both cups"]]  # in one go
     values = {row: {name: share["value"] for name, share in part["metrics"].items()} for row, part in rows.items()}
-    none = dict.fromkeys(("AMBIGUOUS", "LOW_CONFIDENCE"), 0)
+    none = dict.fromkeys((status.name for status in Status), 0)
     assert values == {
-        "colour, one thing": none | {"FOUND": 1, "NOT_PRESENT": 0, existence.ANCHOR: 0.5},
-        "plural, several things": none | {"FOUND": 1, "NOT_PRESENT": 0, existence.ANCHOR: 1},
-        "absent, nothing": none | {"FOUND": 0, "NOT_PRESENT": 1, existence.ANCHOR: None},
+        "colour, one thing": none | {"FOUND": 1, existence.ANCHOR: 0.5, existence.NUMBER: 1},
+        "plural, several things": none | {"LOW_CONFIDENCE": 1, existence.ANCHOR: 1, existence.NUMBER: 0},
+        "absent, nothing": none | {"NOT_PRESENT": 1, existence.ANCHOR: None, existence.NUMBER: None},
     }
 
 
@@ -248,7 +248,7 @@ def test_who_denies_what_is_there_is_not_on_it(root, segmenter):
 def test_pictures_are_what_the_intervals_draw():
     said_of = {1: [True] * 4, 2: [False] * 4, 3: [False]}
     answers = [
-        existence.Answer(Expression(key, (1,), "the cup", "one"), Status.FOUND if hit else Status.AMBIGUOUS, hit)
+        existence.Answer(Expression(key, (1,), "the cup", "one"), Status.FOUND if hit else Status.AMBIGUOUS, hit, hit)
         for key, hits in said_of.items()
         for hit in hits
     ]
@@ -283,12 +283,12 @@ def test_one_command_one_table(run, tmp_path, root):
     assert list(summary["found"]) == ["one", "again"]
     assert summary["found"]["one"]["twins"] == summary["found"]["one"]["once more"]
     for heading, rows in {
-        "Bare names": ("| one | again | 2 | 1 | 0.000 | 0.500 | 1.000 |", "| several | one | 2 | 1 |"),
+        "Bare names": ("| one | again | 2 | 1 | 0.000 | 0.500 | 1.000 | 1.000 |", "| several | one | 2 | 1 |"),
         "The mission's sentence": (
             "| the giraffe, kept out of training | one | 2 | 2 | 0.000 [0.000, 0.000] | 1.000 [1.000, 1.000] |",
-            "| the giraffe, trained on | one | 1 | 1 | 0.000 | 0.000 | 1.000 |",
+            "| the giraffe, trained on | one | 1 | 1 | 0.000 | 0.000 | 0.000 | 1.000 |",
         ),
-        "Unknown words": ("| English | one | 40 | 2 | 0.000 [0.000, 0.000] | – | 1.000 [1.000, 1.000] |",),
+        "Unknown words": ("| English | one | 40 | 2 | 0.000 [0.000, 0.000] | – | – | 1.000 [1.000, 1.000] |",),
         "twins": ("| absent, nothing | one | 1 | 1 |", "| colour, one thing | one | 2 | 1 | 0.000 | 0.500 |"),
         "once more": ("| plural, several things | again | 1 | 1 |",),
     }.items():
