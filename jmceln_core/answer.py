@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
 
 _SMOOTHING, _SURE = 0.005, 0.95  # of `surest_point`; chosen on training pictures: docs/results.md
-_CRUMB = 0.1  # a separate part of a plural's mask with less of the largest one's area is no thing: docs/results.md
+_CRUMB = 0.15  # a blob of a plural's mask with less of the largest one's area is no thing: docs/results.md
 
 
 class Status(enum.Enum):
@@ -86,8 +86,9 @@ def decide(
       are the answer's `instances`;
     - FOUND otherwise.
 
-    A `part` in the plural means all blobs of the mask that are no crumbs: it is FOUND with several as with one. Where
-    it says how many, more of them are AMBIGUOUS and fewer LOW_CONFIDENCE. What is `without` is not looked at here.
+    A `part` in the plural means all blobs of the mask that are no crumbs, its `instances`: it is FOUND with several as
+    with one, unless it says how many and there are more (AMBIGUOUS). Fewer prove nothing, for things that touch are one
+    blob. What is `without` is not looked at here.
     """
     part = part or Part("")
     mask = raw.probability > decision.mask
@@ -106,9 +107,7 @@ def decide(
     low = score < decision.confident
     if part.plural:
         answer = replace(answer, instances=_things(mask))
-        number = len(answer.instances)
-        low = low or number < (part.count or 1)
-        ambiguous = number > (part.count or number)
+        ambiguous = part.count is not None and len(answer.instances) > part.count
     else:
         candidates = () if low else _candidates(inside, values, raw, decision, (x, y))
         ambiguous = bool(candidates)

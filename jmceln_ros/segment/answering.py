@@ -18,6 +18,7 @@ from jmceln_ros.segment.intake import Command, Intake, Job
 from jmceln_ros.segment.models import Models, free_memory, out_of_memory, set_thresholds
 from jmceln_ros.segment.outputs import Outputs, seconds_between, set_point, to_target
 from jmceln_ros.segment.settings import SegmentSettings
+from jmceln_ros.space.depth import is_rectified
 from jmceln_ros.space.space import Space
 
 if TYPE_CHECKING:
@@ -187,7 +188,15 @@ class Answerer:
         else:
             segmentation = segmenter.segment(job.command.text)
             seconds = seeing + time.perf_counter() - begin
-        target = to_target(segmentation, job.command, job.frame.header, seconds)
+        target = to_target(
+            segmentation,
+            job.command,
+            job.frame.header,
+            mask=settings.target_mask if job.reply is None else "full",
+            model=segmenter.name,
+            rectified=is_rectified(self._space.image_topic),
+            model_seconds=seconds,
+        )
         if settings.depth:
             slop, max_side = settings.depth_slop, settings.max_image_side
             set_point(target, *self._space.locate(segmentation, job.frame.header, slop=slop, max_side=max_side))

@@ -1,8 +1,8 @@
 """What segment_node says about a frame: an answer as messages, and the publishers of these.
 
-That is a Target, which has everything, and parts of it for what already reads them: a Detection2DArray (RViz, Nav2,
-behaviour trees) where vision_msgs is installed, and a frame of tf, so that whatever plans in frames can be sent to it,
-where tf2_msgs is.
+That is a Target and the mask, and parts of them for what already reads these: a Detection2DArray (RViz, Nav2, behaviour
+trees) where vision_msgs is installed, and a frame of tf, so that whatever plans in frames can be sent to it, where
+tf2_msgs is.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from std_msgs.msg import Header
 from jmceln_ros.common import qos
 from jmceln_ros.common.images import fill_image
 from jmceln_ros.common.parameters import ParameterProblem
-from jmceln_ros.msg import Target
+from jmceln_ros.msg import Instance, Target
 from jmceln_ros.segment.intake import Command
 
 if TYPE_CHECKING:
@@ -113,7 +113,9 @@ class Outputs:
         if self._detections is not None and self._detections.get_subscription_count():
             self._detections.publish(to_detections(target) if sure else Detection2DArray(header=target.header))
         if self._mask.get_subscription_count():
-            self._mask.publish(target.mask)
+            mask = Image(header=target.header)
+            fill_mask(mask, segmentation.mask)
+            self._mask.publish(mask)
         plain, compressed = self._overlay.get_subscription_count(), self._compressed.get_subscription_count()
         if plain or compressed:
             from jmceln_core import overlay
@@ -187,10 +189,20 @@ def name_problem(name: str) -> str:
     return ""
 
 
-def to_target(segmentation: Segmentation, command: Command, header: Header, model_seconds: float) -> Target:
+def to_target(
+    segmentation: Segmentation,
+    command: Command,
+    header: Header,
+    *,
+    mask: str = "none",
+    model: str = "",
+    rectified: bool = False,
+    model_seconds: float = math.nan,
+) -> Target:
     """The message for one answer. `header` is the image's; `latency` is left to the moment of publication.
 
-    The command's `arrival` is a builtin_interfaces/Time. There is no point in space until `set_point`.
+    The command's `arrival` is a builtin_interfaces/Time. `mask` is none, cropped or full. There is no point in space
+    until `set_point`.
     """
     target = Target()
     target.header = header
@@ -200,16 +212,32 @@ def to_target(segmentation: Segmentation, command: Command, header: Header, mode
     target.status = getattr(Target, segmentation.status.name)
     target.score = float(segmentation.score)
     target.image_height, target.image_width = segmentation.mask.shape
-    target.mask.header = header
-    fill_image(target.mask, segmentation.mask.astype(np.uint8) * 255, "mono8")
     target.area = int(segmentation.area)
     target.centroid_u, target.centroid_v = segmentation.centroid or _NOWHERE
     target.anchor_u, target.anchor_v = segmentation.anchor or _NOWHERE
     if segmentation.box is not None:
         target.box_x, target.box_y, target.box_width, target.box_height = (int(v) for v in segmentation.box)
+    for one in segmentation.instances:
+        instance = Instance(text=one.text or command.text, area=int(one.area))
+        instance.anchor_u, instance.anchor_v = (float(v) for v in one.anchor)
+        instance.box_x, instance.box_y, instance.box_width, instance.box_height = (int(v) for v in one.box)
+        target.instances.append(instance)
+    if mask == "full":
+        target.mask.header = header
+        fill_mask(target.mask, segmentation.mask)
+    elif mask == "cropped" and segmentation.box is not None:
+        x, y, w, h = segmentation.box
+        target.mask.header = header
+        target.mask_x, target.mask_y = int(x), int(y)
+        fill_mask(target.mask, segmentation.mask[y : y + h, x : x + w])
     target.point.x = target.point.y = target.point.z = math.nan
-    target.model_seconds = model_seconds
+    target.model, target.rectified, target.model_seconds = model, rectified, model_seconds
     return target
+
+
+def fill_mask(message: Image, mask: np.ndarray) -> None:
+    """Writes an (H, W) bool mask into an image message as mono8, 0 and 255."""
+    fill_image(message, mask.astype(np.uint8) * 255, "mono8")
 
 
 def no_target(command: str, reason: str) -> Target:

@@ -81,6 +81,11 @@ class SegmentSettings:
         low=0.0,
         high=1.0,
     )
+    target_mask: str = parameter(
+        "none",
+        "The mask in target: none (it is on mask, with the same header), cropped to the box, or full.",
+        choices=("none", "cropped", "full"),
+    )
     jpeg_quality: int = parameter(80, "Quality of overlay/compressed; 100 is the best and largest.", low=1, high=100)
     depth: bool = parameter(False, "Subscribe to depth and camera_info and say where the target is in space.")
     depth_slop: float = parameter(

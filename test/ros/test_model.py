@@ -40,7 +40,7 @@ def test_a_missing_package_is_met_with_the_environment_to_activate(tmp_path):
 
 def test_a_missing_checkpoint_is_named_and_another_answers_with_a_mask_of_the_images_size(tmp_path, tiny_checkpoint):
     picture = np.random.default_rng(0).integers(0, 256, (45, 80, 3), dtype=np.uint8)
-    parameters = {"model": "no/such.safetensors", "device": "cpu"}
+    parameters = {"model": "no/such.safetensors", "device": "cpu", "target_mask": "full"}
     with (
         NodeProcess(executable("segment_node"), tmp_path / "log", parameters=parameters) as node,
         probing() as probe,
@@ -90,7 +90,7 @@ def test_the_bundled_checkpoint_finds_the_left_mug_on_the_rendered_table(tmp_pat
         pytest.skip(f"no bundled checkpoint: {error}")
     picture, owner = scene.render()
     with (
-        NodeProcess(executable("segment_node"), tmp_path / "log") as node,
+        NodeProcess(executable("segment_node"), tmp_path / "log", parameters={"target_mask": "full"}) as node,
         probing() as probe,
     ):
         probe.until(lambda: probe.connected() or "[FATAL]" in node.output, START_TIMEOUT)

@@ -13,11 +13,13 @@ pytest.importorskip("jmceln_ros.msg", reason="needs the built messages: run `mak
 
 from rcl_interfaces.msg import ParameterType
 from rcl_interfaces.srv import DescribeParameters
+from rclpy.serialization import serialize_message
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
 from jmceln_ros.common.images import BAYER, ENCODINGS, LAYOUTS, YUV420, YUV422
 from jmceln_ros.msg import Target
+from jmceln_ros.segment.settings import SegmentSettings
 from jmceln_ros.tools.processes import NodeProcess, executable
 from support.ros_colour_node import SLOW_SECONDS
 from support.ros_harness import COLOUR_NODE, START_TIMEOUT, mask_of, patches, probing
@@ -28,7 +30,8 @@ pytestmark = pytest.mark.ros
 @pytest.fixture(scope="module")
 def node(tmp_path_factory):
     """One active node for the tests that do not end it."""
-    with NodeProcess(COLOUR_NODE, tmp_path_factory.mktemp("segment_node") / "log") as process:
+    log = tmp_path_factory.mktemp("segment_node") / "log"
+    with NodeProcess(COLOUR_NODE, log, parameters={"target_mask": "full"}) as process:
         yield process
 
 
@@ -60,6 +63,7 @@ def test_image_and_command_in_target_out(probe):
     expected = np.zeros((48, 64), np.uint8)
     expected[10:20, 5:25] = 255
     assert (target.mask.encoding, target.mask.header) == ("mono8", image.header)
+    assert (target.mask_x, target.mask_y) == (0, 0)
     np.testing.assert_array_equal(mask_of(target.mask), expected)
     assert target.area == 200
     assert (target.centroid_u, target.centroid_v) == (14.5, 14.5)
@@ -69,6 +73,7 @@ def test_image_and_command_in_target_out(probe):
     assert math.isnan(target.point.z)
     assert target.point_reason
     assert 0 <= target.model_seconds <= target.latency < 5
+    assert (target.model, target.rectified) == ("colour", False)
     now = probe.get_clock().now().nanoseconds * 1e-9
     assert now - 5 < target.command_stamp.sec + 1e-9 * target.command_stamp.nanosec < now
 
@@ -93,6 +98,71 @@ def test_a_new_command_is_answered_with_a_higher_number(probe):
     assert second.sequence == first.sequence + 1
     assert second.centroid_u == 49.5
     assert probe.active == ["blue"]
+
+
+@pytest.fixture
+def masked(probe):
+    """The probe, and the parameter `target_mask` as it was afterwards."""
+    yield probe
+    assert probe.set_parameter("target_mask", "full") == ""
+
+
+def test_the_mask_is_left_out_of_the_target(masked):
+    """What the default is: Target says the same, in a message that does not grow with the picture."""
+    assert SegmentSettings().target_mask == "none"
+    assert masked.set_parameter("target_mask", "none") == ""
+    masked.command("red")
+    image = masked.image(np.tile(patches(), (10, 10, 1)))  # 640 x 480
+    target = masked.show(image)
+    assert (target.mask, target.mask_x, target.mask_y) == (Image(), 0, 0)
+    assert target.area == 20_000
+    assert len(serialize_message(masked.show(masked.image(patches())))) < 400
+    mask = masked.until(lambda: next((m for m in masked.masks if m.header == image.header), None))
+    assert np.count_nonzero(mask_of(mask)) == target.area
+
+
+def test_the_mask_is_cropped_to_the_box(masked):
+    assert masked.set_parameter("target_mask", "cropped") == ""
+    masked.command("blue")
+    image = masked.image(patches())
+    target = masked.show(image)
+    assert (target.mask_x, target.mask_y, target.mask.width, target.mask.height) == (40, 30, 20, 10)
+    assert target.mask.header == image.header
+    assert mask_of(target.mask).min() == 255
+    masked.command("green")
+    target = masked.show(masked.image(patches()))
+    assert (target.status, target.mask) == (Target.NOT_PRESENT, Image())
+    assert "choose one of 'none', 'cropped', 'full'" in masked.set_parameter("target_mask", "box")
+
+
+def test_things_of_a_plural_and_things_that_may_be_meant(probe):
+    picture = patches()
+    picture[10:20, 35:50] = picture[12, 12]
+
+    def boxes(target):
+        return [(one.text, one.box_x, one.box_y, one.box_width, one.box_height, one.area) for one in target.instances]
+
+    probe.command("both red things")
+    both = probe.show(probe.image(picture))
+    assert both.status == Target.FOUND
+    text = "both red things"
+    assert boxes(both) == [(text, 5, 10, 20, 10, 200), (text, 35, 10, 15, 10, 150)]
+    assert [(one.anchor_u, one.anchor_v) for one in both.instances] == [(14, 14), (42, 14)]
+    probe.command("the red thing")
+    one_of = probe.show(probe.image(picture))
+    assert one_of.status == Target.AMBIGUOUS
+    assert [one.box_x for one in one_of.instances] == [5, 35]
+    probe.command("the blue thing")
+    single = probe.show(probe.image(picture))
+    assert (single.status, boxes(single)) == (Target.FOUND, [("the blue thing", 40, 30, 20, 10, 200)])
+    probe.command("the red things and the blue one")
+    joined = probe.show(probe.image(picture))
+    assert joined.status == Target.FOUND
+    assert [(one.text, one.box_x) for one in joined.instances] == [
+        ("the red things", 5),
+        ("the red things", 35),
+        ("the blue one", 40),
+    ]
 
 
 def test_mask_and_overlay_topics(probe):

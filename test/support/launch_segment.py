@@ -19,7 +19,7 @@ from sensor_msgs.msg import Image
 
 from jmceln_ros.common import qos
 from launch import LaunchDescription
-from support.ros_harness import START_TIMEOUT, mask_of, probing
+from support.ros_harness import START_TIMEOUT, probing
 
 LAUNCH_FILE = Path(__file__).parents[2] / "launch" / "segment.launch.py"
 
@@ -59,7 +59,7 @@ class TestAnswer(unittest.TestCase):
             probe.until(lambda: probe.targets, START_TIMEOUT, every=1.0, do=lambda: camera.publish(image))
             target = probe.targets[0]
             assert (target.command, target.sequence, target.header) == ("the cup", 1, image.header)
-            assert mask_of(target.mask).shape == (48, 64)
+            assert (target.image_height, target.image_width) == (48, 64)
             assert target.point_reason  # the depth's topic is silent
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from typing import Any
 
 import numpy as np
 import torch
 
-from jmceln_core import Segmentation, Segmenter
-from jmceln_core.answer import RawAnswer, decide
+from jmceln_core import Segmenter
+from jmceln_core.answer import RawAnswer
 from jmceln_core.config import ModelConfig
 from jmceln_ros.common.lifecycle import run
 from jmceln_ros.segment.settings import SegmentSettings
@@ -20,7 +22,8 @@ LOAD_SECONDS = 1.0
 
 
 class ColourSegmenter(Segmenter):
-    """Answers "red", "green" and "blue": the pixels in which that channel is far above both others.
+    """Answers "red", "green" and "blue": the pixels in which that channel is far above both others. Sentences in the
+    plural, and those of several parts, are put together as the network's are.
 
     With the word "slowly" it takes SLOW_SECONDS, with "crash" it raises what older CUDA calls raise for a full memory,
     with "hungry" what PyTorch raises: until everything kept was forgotten twice. "encoded" is answered with as many
@@ -30,34 +33,37 @@ class ColourSegmenter(Segmenter):
     def __init__(self, name: str) -> None:  # no network, hence no super().__init__()
         self.config = ModelConfig(name=name)
         self.decision = self.config.decision
-        self._rgb: np.ndarray | None = None
+        self._lock = threading.RLock()
+        self._picture: Any = None
         self._pictures = 0
         self._forgotten = 0
 
     def set_image(self, rgb: np.ndarray) -> None:
-        self._rgb = rgb.astype(np.int16)
+        self._picture = None, rgb.astype(np.int16)
         self._pictures += 1
 
     def forget(self) -> None:
-        self._rgb = None
+        self._picture = None
         self._forgotten += 1
 
-    def segment(self, text: str, *, probability: bool = False) -> Segmentation:
-        assert self._rgb is not None
+    def _look_for(self, sentences: list[str], image: Any, letterbox: Any, *, follow: float = 0.0) -> list[RawAnswer]:
+        return [RawAnswer(self._likelihood(sentence, image), None, None) for sentence in sentences]
+
+    def _likelihood(self, text: str, rgb: np.ndarray) -> np.ndarray:
         if "slowly" in text:
             time.sleep(SLOW_SECONDS)
         if "crash" in text:
             raise RuntimeError("CUDA out of memory, or so")
         if "hungry" in text and self._forgotten < 2:
             raise torch.cuda.OutOfMemoryError("CUDA: tried to allocate all of it")
-        likelihood = np.zeros(self._rgb.shape[:2], np.float32)
+        likelihood = np.zeros(rgb.shape[:2], np.float32)
         for word, channel in CHANNELS.items():
             if word in text:
-                others = np.delete(self._rgb, channel, axis=2).max(axis=2)
-                likelihood[self._rgb[..., channel] - others > 80] = 0.9
+                others = np.delete(rgb, channel, axis=2).max(axis=2)
+                likelihood[rgb[..., channel] - others > 80] = 0.9
         if "encoded" in text:
             likelihood.flat[: self._pictures] = 0.9
-        return decide(RawAnswer(likelihood, None, None), self.decision, probability=probability)
+        return likelihood
 
 
 def make_segmenter(settings: SegmentSettings) -> Segmenter:

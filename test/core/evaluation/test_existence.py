@@ -228,7 +228,7 @@ def test_shares_of_statuses_and_of_anchors_on_what_is_meant(root, segmenter):
     none = dict.fromkeys((status.name for status in Status), 0)
     assert values == {
         "colour, one thing": none | {"FOUND": 1, existence.ANCHOR: 0.5, existence.NUMBER: 1},
-        "plural, several things": none | {"LOW_CONFIDENCE": 1, existence.ANCHOR: 1, existence.NUMBER: 0},
+        "plural, several things": none | {"FOUND": 1, existence.ANCHOR: 1, existence.NUMBER: 0},
         "absent, nothing": none | {"NOT_PRESENT": 1, existence.ANCHOR: None, existence.NUMBER: None},
     }
 
