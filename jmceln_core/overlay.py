@@ -28,6 +28,7 @@ def draw(
 ) -> np.ndarray:
     """A copy of the (H, W, 3) uint8 RGB picture with the segmentation's mask (H, W) and `text` drawn into it.
 
+    Of several instances each has its anchor and its number, from 1; a single one has the answer's anchor.
     `text` None leaves out the title; `truth`, the (H, W) bool true mask where it is known, is outlined in magenta. Line
     widths and letters scale with the picture. Letters beyond ASCII lose their accents or become question marks:
     OpenCV's fonts have no others. Raises ValueError if a mask and the picture differ in size.
@@ -47,13 +48,24 @@ def draw(
         _outline(picture, mask, colour, unit)
     if truth is not None:
         _outline(picture, truth, _TRUTH, unit)
-    if segmentation.anchor is not None:
-        point = (round(segmentation.anchor[0]), round(segmentation.anchor[1]))
-        cv2.circle(picture, point, 4 * unit, (255, 255, 255), -1, cv2.LINE_AA)
-        cv2.circle(picture, point, 3 * unit, colour, -1, cv2.LINE_AA)
+    if len(segmentation.instances) > 1:
+        for number, instance in enumerate(segmentation.instances, start=1):
+            point = _dot(picture, instance.anchor, colour, unit)
+            place = (point[0] + 5 * unit, point[1] + 3 * unit)
+            cv2.putText(picture, str(number), place, _FONT, 0.35 * unit, (255, 255, 255), unit, cv2.LINE_AA)
+    elif segmentation.anchor is not None:
+        _dot(picture, segmentation.anchor, colour, unit)
     if text is not None:
         title(picture, f"{text}: {segmentation.status.value} {segmentation.score:.2f}", unit)
     return picture
+
+
+def _dot(picture: np.ndarray, place: tuple[float, float], colour: tuple[int, int, int], unit: int) -> tuple[int, int]:
+    """Marks a place, and returns its pixel."""
+    point = (round(place[0]), round(place[1]))
+    cv2.circle(picture, point, 4 * unit, (255, 255, 255), -1, cv2.LINE_AA)
+    cv2.circle(picture, point, 3 * unit, colour, -1, cv2.LINE_AA)
+    return point
 
 
 def _outline(picture: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int], unit: int) -> None:

@@ -172,12 +172,12 @@ class Segmenter:
                     raws |= zip(together, self._look_for(together, features, letterbox, **options), strict=True)
                 if follow:
                     self._remember(raws)
-                made = [self._answer(parts, raws, probability) for parts in some]
+                made = [self._put_together(parts, raws, probability) for parts in some]
                 share = (time.perf_counter() - begin) / len(some)
                 answers += [replace(answer, seconds=share) for answer in made]
             return answers
 
-    def _answer(self, parts: Sequence[Part], raws: dict[str, RawAnswer], probability: bool) -> Segmentation:
+    def _put_together(self, parts: Sequence[Part], raws: dict[str, RawAnswer], probability: bool) -> Segmentation:
         """Of what the network said about their texts, the answer to a sentence's parts."""
         if len(parts) == 1 and not parts[0].without:
             return decide(raws[parts[0].text], self.decision, probability=probability, part=parts[0])
@@ -185,7 +185,7 @@ class Segmenter:
         for part in parts:
             answer = decide(raws[part.text], self.decision, probability=True, part=part)
             for other in part.without:
-                answer = less(answer, self._answer([other], raws, True), plural=other.plural)
+                answer = less(answer, self._put_together([other], raws, True), plural=other.plural)
             if len(parts) > 1:
                 answer = replace(answer, instances=tuple(one._replace(text=part.text) for one in answer.instances))
             answers.append(answer)

@@ -256,11 +256,12 @@ def set_point(target: Target, point: tuple[float, float, float] | None, reason: 
 
 
 def to_detections(target: Target) -> Any:
-    """The Detection2DArray of one answer: one detection, or none when the thing is not in the image.
+    """The Detection2DArray of one answer: a detection for each of the target's instances.
 
-    Header: the image's. Class id: the command. Id: the command's number, for the detections of one command are of one
-    thing. The box is the target's, by its edges: center - size / 2 is (box_x, box_y). The hypothesis' position is the
-    target's point in metres, NaN without one.
+    Header: the image's. Class id: the instance's text. Id: the command's number, for the detections of one command are
+    of one thing; of several, with a dash and the number of the instance (7-1, 7-2). The box is the instance's, by its
+    edges: center - size / 2 is (box_x, box_y). The hypothesis' position is the target's point in metres, NaN without
+    one, and of several, for there the point is of all together.
 
     Versions 3 and 4 of vision_msgs (`center.x`, `center.position.x`) are filled. Raises RuntimeError with NO_DETECTIONS
     where vision_msgs is not installed.
@@ -268,22 +269,24 @@ def to_detections(target: Target) -> Any:
     if NO_DETECTIONS:
         raise RuntimeError(NO_DETECTIONS)
     detections = Detection2DArray(header=target.header)
-    if target.status == target.NOT_PRESENT or not (target.box_width and target.box_height):
-        return detections
-    detection = Detection2D(header=target.header, id=str(target.sequence))
-    center = getattr(detection.bbox.center, "position", detection.bbox.center)
-    center.x = target.box_x + target.box_width / 2
-    center.y = target.box_y + target.box_height / 2
-    detection.bbox.size_x, detection.bbox.size_y = float(target.box_width), float(target.box_height)
-    result = ObjectHypothesisWithPose()
-    result.hypothesis.class_id, result.hypothesis.score = target.command, target.score
-    position = result.pose.pose.position
-    if target.has_point:
-        position.x, position.y, position.z = target.point.x, target.point.y, target.point.z
-    else:
-        position.x = position.y = position.z = math.nan
-    detection.results.append(result)
-    detections.detections.append(detection)
+    single = len(target.instances) == 1
+    for number, instance in enumerate(target.instances, start=1):
+        detection = Detection2D(
+            header=target.header, id=f"{target.sequence}" if single else f"{target.sequence}-{number}"
+        )
+        center = getattr(detection.bbox.center, "position", detection.bbox.center)
+        center.x = instance.box_x + instance.box_width / 2
+        center.y = instance.box_y + instance.box_height / 2
+        detection.bbox.size_x, detection.bbox.size_y = float(instance.box_width), float(instance.box_height)
+        result = ObjectHypothesisWithPose()
+        result.hypothesis.class_id, result.hypothesis.score = instance.text, target.score
+        position = result.pose.pose.position
+        if target.has_point and single:
+            position.x, position.y, position.z = target.point.x, target.point.y, target.point.z
+        else:
+            position.x = position.y = position.z = math.nan
+        detection.results.append(result)
+        detections.detections.append(detection)
     return detections
 
 

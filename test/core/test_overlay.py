@@ -10,10 +10,10 @@ import pytest
 from jmceln_core.overlay import draw
 
 
-def answer(mask, status="FOUND", anchor=None, score=0.5):
-    return SimpleNamespace(
-        mask=mask, status=SimpleNamespace(name=status, value=status.lower()), anchor=anchor, score=score
-    )
+def answer(mask, status="FOUND", anchor=None, score=0.5, anchors=()):
+    status = SimpleNamespace(name=status, value=status.lower())
+    instances = [SimpleNamespace(anchor=a) for a in anchors]
+    return SimpleNamespace(mask=mask, status=status, anchor=anchor, score=score, instances=instances)
 
 
 @pytest.fixture
@@ -53,6 +53,21 @@ def test_the_anchor_is_marked_where_it_is(picture, mask):
     rows, columns = np.nonzero((plain != marked).any(axis=2))
     assert rows.mean() == pytest.approx(120, abs=0.5)
     assert columns.mean() == pytest.approx(150, abs=0.5)
+
+
+def test_several_things_are_marked_and_numbered(picture, mask):
+    plain = draw(picture, answer(mask, "AMBIGUOUS"), "x")
+    one, both = (
+        draw(picture, answer(mask, "AMBIGUOUS", anchor=(150, 120), anchors=anchors), "x")
+        for anchors in ([(120, 100)], [(120, 100), (180, 140)])
+    )
+    assert (one[120, 150] != plain[120, 150]).any()  # one thing: the answer's own anchor
+    assert (one[100, 120] == plain[100, 120]).all()
+    assert (both[120, 150] == plain[120, 150]).all()
+    for row, column in ((100, 120), (140, 180)):
+        assert (both[row, column] != plain[row, column]).any()
+        beside = np.s_[row - 4 : row + 4, column + 5 : column + 12]
+        assert (both[beside] != plain[beside]).any()  # the number
 
 
 def test_nothing_found_changes_the_title_bar_only(picture):

@@ -11,7 +11,7 @@ pytest.importorskip("jmceln_ros.msg", reason="needs the built messages: run `mak
 
 from std_msgs.msg import Header
 
-from jmceln_ros.msg import Target
+from jmceln_ros.msg import Instance, Target
 from jmceln_ros.segment import outputs
 
 pytestmark = pytest.mark.ros
@@ -23,7 +23,7 @@ def found(**changes):
     target = Target(command="the red mug", sequence=7, status=Target.FOUND, score=0.75, has_point=True)
     target.header = Header(frame_id="camera_optical_frame")
     target.header.stamp.sec = 12
-    target.box_x, target.box_y, target.box_width, target.box_height = 10, 20, 5, 8
+    target.instances = [Instance(text="the red mug", box_x=10, box_y=20, box_width=5, box_height=8)]
     target.point.x, target.point.y, target.point.z = 0.1, -0.2, 1.5
     for name, value in changes.items():
         setattr(target, name, value)
@@ -69,11 +69,10 @@ def test_without_a_point_the_position_is_no_number():
 @pytest.mark.parametrize(
     ("changes", "count"),
     [
-        ({"status": Target.NOT_PRESENT}, 0),
-        ({"status": Target.NOT_PRESENT, "box_width": 0, "box_height": 0}, 0),
-        ({"status": Target.LOW_CONFIDENCE, "box_width": 0, "box_height": 0}, 0),  # an empty mask
+        ({"status": Target.NOT_PRESENT, "instances": []}, 0),
+        ({"status": Target.LOW_CONFIDENCE, "instances": []}, 0),  # an empty mask
         ({"status": Target.LOW_CONFIDENCE}, 1),
-        ({"status": Target.AMBIGUOUS}, 1),
+        ({"status": Target.AMBIGUOUS, "instances": [Instance(), Instance()]}, 2),
     ],
 )
 def test_how_many_there_are_by_status(changes, count):
@@ -81,6 +80,16 @@ def test_how_many_there_are_by_status(changes, count):
     array = outputs.to_detections(target)
     assert len(array.detections) == count
     assert array.header == target.header
+
+
+@needs_vision_msgs
+def test_several_things_are_a_detection_each():
+    spoon = Instance(text="the spoon", box_x=30, box_y=2, box_width=9, box_height=3)
+    first, second = outputs.to_detections(found(instances=[found().instances[0], spoon])).detections
+    assert (first.id, second.id) == ("7-1", "7-2")
+    assert [d.results[0].hypothesis.class_id for d in (first, second)] == ["the red mug", "the spoon"]
+    assert corners(second.bbox) == (30, 2, 39, 5)
+    assert all(math.isnan(d.results[0].pose.pose.position.z) for d in (first, second))  # the point is of both together
 
 
 @needs_vision_msgs
