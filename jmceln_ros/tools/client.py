@@ -153,9 +153,10 @@ def line(command: str, answer: Answer) -> str:
     """An answer in one line."""
     target = answer.target
     where = "-" if math.isnan(target.centroid_u) else f"({target.centroid_u:.1f}, {target.centroid_v:.1f})"
+    several = f"  {len(target.instances)} things" if len(target.instances) > 1 else ""
     return (
         f"{command!r:<34} {_STATUS[target.status]:<14} score {target.score:.2f}  centroid {where:<16} "
-        f"latency {answer.latency * 1e3:5.0f} ms (model {target.model_seconds * 1e3:.0f} ms)"
+        f"latency {answer.latency * 1e3:5.0f} ms (model {target.model_seconds * 1e3:.0f} ms){several}"
     )
 
 

@@ -22,7 +22,7 @@ from jmceln_ros.tools.client import Client, DemoError, Show, connected, explaine
 from jmceln_ros.tools.processes import NodeProcess, executable, isolate
 
 PHOTO_COMMANDS = ("the cup", "the spoon", "the saucer under the cup", "the dog")  # the last one is not there
-TABLE_COMMANDS = ("the blue mug", "the mug on the left", "the apple on the right", "the red apple")
+TABLE_COMMANDS = ("the blue mug", "the mug on the left", "the apple on the right", "the red apple", "both apples")
 
 
 def run(
