@@ -97,14 +97,16 @@ def changed(settings: Settings, values: dict[str, Any]) -> Settings:
     return replace(settings, **{own[name].name: value for name, value in values.items() if name in own})  # type: ignore[type-var]
 
 
-def understood(name: str, value: Any, default: Any) -> Any:
+def understood(name: str, value: Any, default: Any, choices: tuple[str, ...] = ()) -> Any:
     """The value in the type of the default, where it can only mean one thing: 5 for 5.0, and 5.0 for 5.
 
-    Raises ParameterProblem with what to write instead.
+    A truth value is the word where that is one of the `choices`. Raises ParameterProblem with what to write instead.
     """
     wanted, given = type(default), type(value)
     if given is wanted:
         return value
+    if given is bool and (word := str(value).lower()) in choices:
+        return word
     if (wanted, given) == (float, int):
         return float(value)
     if (wanted, given) == (int, float) and value.is_integer():
@@ -147,7 +149,7 @@ def declare(node: Node, kind: type[Settings]) -> Settings:
         except InvalidParameterTypeException:  # rclpy takes no 5 where 5.0 is meant
             given = node.declare_parameter(name, spec.default, ParameterDescriptor(dynamic_typing=True)).value
             node.undeclare_parameter(name)
-            value = understood(name, given, spec.default)
+            value = understood(name, given, spec.default, meta["choices"])
             values[name] = node.declare_parameter(name, value, descriptor, ignore_override=True).value
     if hasattr(node, "add_pre_set_parameters_callback"):  # since Iron
         node.add_pre_set_parameters_callback(partial(_in_own_type, kind))
@@ -164,8 +166,8 @@ def _in_own_type(kind: type[Any], given: list[Parameter]) -> list[Parameter]:
     own, taken = named(kind), []
     for one in given:
         value = one.value
-        if one.name in own and not own[one.name].metadata["any_type"]:
+        if one.name in own and not (meta := own[one.name].metadata)["any_type"]:
             with suppress(ParameterProblem):
-                value = understood(one.name, value, own[one.name].default)
+                value = understood(one.name, value, own[one.name].default, meta["choices"])
         taken.append(one if value is one.value else Parameter(one.name, value=value))
     return taken

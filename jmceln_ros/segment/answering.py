@@ -176,7 +176,7 @@ class Answerer:
             if changed:
                 free_memory()  # of the model before, which was at work when this one took its place
         set_thresholds(segmenter, settings)
-        self._space.hold(job.frame.header)
+        self._space.hold(job.frame.header, settings)
         rgb, seeing = self._gaze.at(segmenter, job.frame, max_side=settings.max_image_side)
         begin = time.perf_counter()
         if job.reply is None and settings.tracking and settings.mode == "track":
@@ -198,8 +198,7 @@ class Answerer:
             model_seconds=seconds,
         )
         if settings.depth:
-            slop, max_side = settings.depth_slop, settings.max_image_side
-            set_point(target, *self._space.locate(segmentation, job.frame.header, slop=slop, max_side=max_side))
+            set_point(target, *self._space.locate(segmentation, job.frame.header, settings))
         else:
             set_point(target, None, "the parameter depth is false: this node takes no depth images")
         target.latency = seconds_between(target.header.stamp, self._node.get_clock().now().to_msg())

@@ -51,6 +51,7 @@ class Inputs:
             if topic not in self._subscriptions:
                 self._subscriptions[topic] = qos.subscription(self._node, kind, topic, callback, profile)
         self._space.image_topic = self.image_topic
+        self._space.depth_topic = self._subscriptions["depth"].topic_name if settings.depth else ""
 
     def disconnect(self) -> None:
         """Ends every subscription."""

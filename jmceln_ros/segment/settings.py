@@ -91,6 +91,24 @@ class SegmentSettings:
     depth_slop: float = parameter(
         0.05, "Depth image and frame belong together when their stamps differ by no more seconds.", low=0.0, high=10.0
     )
+    depth_scale: float = parameter(
+        0.0,
+        "Metres per unit of the depth image; 0 is as REP-118 says: integers are millimetres, floats metres.",
+        low=0.0,
+        high=1000.0,
+    )
+    depth_min: float = parameter(
+        0.05, "Depth nearer than so many metres is no thing's; 0 is no limit.", low=0.0, high=100000.0
+    )
+    depth_max: float = parameter(
+        65.0, "Depth beyond so many metres is no thing's; 0 is no limit.", low=0.0, high=100000.0
+    )
+    rectified: str = parameter(
+        "auto",
+        "Whether the images are without distortion, so that P of camera_info is theirs, not K and D; auto goes by the "
+        "topic's name.",
+        choices=("auto", "true", "false"),
+    )
     guesses: bool = parameter(
         False, "Publish point and detections of guesses (LOW_CONFIDENCE, AMBIGUOUS) as well as of what is FOUND."
     )

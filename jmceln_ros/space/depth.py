@@ -22,7 +22,7 @@ from jmceln_ros.common.images import ImageError, ImageMessage, check_size, plane
 #: REP-118: the encoding names the unit, here by numpy's type. mono16 is what 16UC1 becomes on its way through some
 #: drivers and cv_bridge; depth_image_proc takes it for 16UC1 too.
 DEPTH_TYPES = {"16UC1": "u2", "mono16": "u2", "32FC1": "f4"}
-_MILLIMETRE = np.float32(0.001)
+_MILLIMETRE = 0.001
 
 # A surface's depths, sorted, have no holes: a bin of this relative width (4 cm at 1 m) with less than this share of the
 # pixels is one. Sensor noise (1 % at 4 m) stays within a bin; the few pixels that a sensor invents between a thing and
@@ -31,6 +31,9 @@ _BIN = 0.04
 _HOLE = 0.01
 # Of a large thing every second, third ... row and column is read: this many pixels tell a median well enough.
 _ENOUGH = 20_000
+
+# What drivers call an image without distortion, as words of a topic's name.
+_RECTIFIED = {"rect", "rectified", "undistorted"}
 
 # CameraInfo's distortion models, with how many numbers OpenCV takes for each.
 _MODELS = {"plumb_bob": (4, 5), "rational_polynomial": (8, 12, 14), "equidistant": (4,)}
@@ -78,12 +81,18 @@ def samples(message: ImageMessage, *, max_side: int = 8192) -> np.ndarray:
     return raw.view(dtype)[..., 0]
 
 
-def metres(depth: np.ndarray) -> np.ndarray:
-    """float32 metres, with NaN where there is no depth: 0, NaN, infinities and below 0. Integers are millimetres."""
+def metres(depth: np.ndarray, scale: float = 0.0) -> np.ndarray:
+    """float32 metres, with NaN where there is no depth: 0, NaN, infinities, below 0, and an integer type's largest.
+
+    One unit of `depth` is `scale` metres; with 0 it is as REP-118 has it: integers are millimetres, floats metres.
+    """
     values = depth.astype(np.float32)
-    if depth.dtype.kind in "ui":
-        values *= _MILLIMETRE
-    values[~((values > 0) & (values < np.inf))] = np.nan
+    integer = depth.dtype.kind in "ui"
+    known = values < (np.iinfo(depth.dtype).max if integer else np.inf)
+    known &= values > 0
+    if scale or integer:
+        values *= np.float32(scale or _MILLIMETRE)
+    values[~known] = np.nan
     return values
 
 
@@ -170,10 +179,18 @@ class Intrinsics:
 
 
 def is_rectified(topic: str) -> bool:
-    """Whether image_pipeline's names say that a topic's images are rectified: image_rect, image_rect_color ..."""
-    names = topic.split("/")
-    name = names[-2] if names[-1] in ("compressed", "compressedDepth") and len(names) > 1 else names[-1]
-    return "rect" in name.split("_")
+    """Whether a topic's name says that its images are rectified.
+
+    By the last part of the name that says anything: `image_rect`, `image_rect_color` (image_pipeline), `image_rect_raw`
+    (RealSense), `rect/image` (ZED), `rectified/left/image`; `raw` alone, or no word, says no.
+    """
+    for part in reversed(topic.split("/")):
+        words = set(part.lower().split("_"))
+        if words & _RECTIFIED:
+            return True
+        if "raw" in words:
+            return False
+    return False
 
 
 @dataclass(frozen=True)
@@ -192,6 +209,9 @@ def locate(
     erode: float = 3.0,
     least: int = 10,
     share: float = 1 / 3,
+    scale: float = 0.0,
+    near: float = 0.0,
+    far: float = math.inf,
 ) -> Located:
     """A point on the thing under `mask`, (H, W) bool, from `depth`, (h, w) as `samples` or `metres` give it.
 
@@ -203,6 +223,9 @@ def locate(
     through it or past it is farther away. The point lies on the ray through the middle of that surface's pixels, or,
     where the middle is not on it (a ring), through the middle of the part nearest to that; its z is the median depth of
     the tenth of the surface's pixels, at least `least`, around the ray.
+
+    Depth nearer than `near` or beyond `far` metres is of no surface, but counts in the share: where a thing is mostly
+    out of range, the little behind it is not taken for it. `scale` is that of `metres`.
 
     Everything is counted in pixels of the depth image, which may have another size than the mask if it has the same
     aspect ratio: the mask is read at the place nearest to each depth pixel. The calibration's image may, too. Of
@@ -222,7 +245,7 @@ def locate(
             )
     view = intrinsics if intrinsics.width and intrinsics.height else intrinsics.resized(*mask.shape[::-1])
     view = view.resized(*depth.shape[::-1])
-    inside, values, corner, step = _cut_out(mask, depth)
+    inside, values, corner, step = _cut_out(mask, depth, scale)
     if not inside.any():
         return Located(None, "the thing is smaller than a pixel of the depth image")
     valid = inside & ~np.isnan(values)
@@ -235,12 +258,22 @@ def locate(
             "small, too near, too far, shiny or transparent for the depth camera",
         )
     z = values[v, u]
-    surface = _nearest_surface(z, max(least, share * len(z)))
+    fits = (z >= near) & (z <= far)
+    needed = max(least, share * len(z))
+    if np.count_nonzero(fits) < needed:
+        out = z[~fits]
+        return Located(
+            None,
+            f"{'' if not fits.any() else f'{len(out) / len(z):.0%} of '}the depth under the mask is {out.min():.2f} to "
+            f"{out.max():.2f} m, outside depth_min {near:g} to depth_max {far:g}: check depth_scale",
+        )
+    u, v, z = u[fits], v[fits], z[fits]
+    surface = _nearest_surface(z, needed)
     if surface is None:
         return Located(
             None,
             f"the depth under the mask is scattered from {z.min():.2f} to {z.max():.2f} m: no surface has {share:.0%} "
-            f"of its {len(z)} pixels, at least {least}",
+            f"of its {len(fits)} pixels, at least {least}",
         )
     column, row, forward = _aim(u[surface], v[surface], z[surface], least)
     x, y = view.ray(corner[0] + step * column, corner[1] + step * row)
@@ -264,7 +297,7 @@ def point_of(
     `frame_id` is that of the mask's image: depth in another frame is not registered to it. Empty is not compared.
     """
     if depth is None:
-        return Located(None, "no depth image near this image's stamp")
+        return Located(None, "no depth image has come")
     if info is None:
         return Located(None, "no camera_info for this image")
     if frame_id and depth.header.frame_id not in ("", frame_id):
@@ -284,7 +317,7 @@ def _same_aspect(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
     return abs(one[0] * other[1] - one[1] * other[0]) <= max(one[0], other[0])
 
 
-def _cut_out(mask: np.ndarray, depth: np.ndarray) -> tuple[np.ndarray, np.ndarray, tuple[int, int], int]:
+def _cut_out(mask: np.ndarray, depth: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray, tuple[int, int], int]:
     """The mask and the depth in metres in the mask's box, on every `step`-th row and column of the depth image.
 
     Also the first column and row, and `step`. Both are empty where the box lies between pixels of the depth image.
@@ -295,7 +328,7 @@ def _cut_out(mask: np.ndarray, depth: np.ndarray) -> tuple[np.ndarray, np.ndarra
     rows, mask_rows = _nearest(depth.shape[0], mask.shape[0], top, height, step)
     columns, mask_columns = _nearest(depth.shape[1], mask.shape[1], left, width, step)
     inside = np.ascontiguousarray(np.asarray(mask, bool)[mask_rows][:, mask_columns])
-    values = metres(depth[rows.start : rows.stop : step, columns.start : columns.stop : step])
+    values = metres(depth[rows.start : rows.stop : step, columns.start : columns.stop : step], scale)
     return inside, values, (columns.start, rows.start), step
 
 

@@ -5,6 +5,7 @@ Nothing here imports ROS: any object with `header.stamp` (sec, nanosec) and `hea
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from typing import Any, Generic, Protocol, TypeVar
@@ -63,7 +64,7 @@ class Recent(Generic[Message]):
             self._messages.clear()
             self._held = None
 
-    def nearest(self, stamp: Any, within: float, patience: float = 0.0) -> Message | None:
+    def nearest(self, stamp: Any, within: float = math.inf, patience: float = 0.0) -> Message | None:
         """The message whose stamp is nearest to `stamp` (builtin_interfaces/Time), at most `within` seconds off.
 
         Of two equally near ones it is the later, and of two with the same stamp the one that came last.
@@ -77,9 +78,7 @@ class Recent(Generic[Message]):
             while self._expected(wanted) and (left := deadline - time.monotonic()) > 0:
                 self._came.wait(left)
             nearest = self._closest(wanted)
-        if nearest is None or abs(_nanoseconds(nearest) - wanted) > round(within * 1e9):
-            return None
-        return nearest
+        return None if nearest is None or apart(nearest, stamp) > within else nearest
 
     def last(self, frame_id: str = "") -> Message | None:
         """The message that came last of those with this frame id; with an empty one, of all.
@@ -104,6 +103,11 @@ class Recent(Generic[Message]):
             key=lambda message: (abs(_nanoseconds(message) - wanted), -_nanoseconds(message)),
             default=None,
         )
+
+
+def apart(message: Stamped, stamp: Any) -> float:
+    """Seconds between a message's stamp and this one."""
+    return abs(_nanoseconds(message) - _whole(stamp)) / 10**9
 
 
 def _whole(stamp: Any) -> int:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, Protocol
 
 from sensor_msgs.msg import CameraInfo, Image
 
 from jmceln_ros.space.depth import is_rectified, point_of
-from jmceln_ros.space.matching import Recent
+from jmceln_ros.space.matching import Recent, apart
 
 if TYPE_CHECKING:
     from std_msgs.msg import Header
@@ -20,16 +21,40 @@ Point = tuple[float, float, float]
 _PATIENCE = 0.02
 
 
+class SpaceSettings(Protocol):
+    """The parameters of segment_node that are read here."""
+
+    @property
+    def rectified(self) -> str: ...
+    @property
+    def depth_slop(self) -> float: ...
+    @property
+    def depth_scale(self) -> float: ...
+    @property
+    def depth_min(self) -> float: ...
+    @property
+    def depth_max(self) -> float: ...
+    @property
+    def max_image_side(self) -> int: ...
+
+
 class Space:
-    """Keeps the last depth images and calibrations, by stamp; callbacks `put` them, the worker asks `locate`."""
+    """Keeps the last depth images and calibrations, by stamp; callbacks `put` them, the worker asks `locate`.
+
+    `image_topic` and `depth_topic` are the topics' full names. `rectified` says whether the image that is held was
+    taken for a rectified one: as the parameter of this name says, or the topic's.
+    """
 
     def __init__(self) -> None:
         self.depth: Recent[Image] = Recent()
         self.info: Recent[CameraInfo] = Recent()
-        self.image_topic = ""  # the images' full name, which says whether they are rectified
+        self.image_topic = self.depth_topic = ""
+        self.rectified = False
 
-    def hold(self, header: Header) -> None:
+    def hold(self, header: Header, settings: SpaceSettings) -> None:
         """Keeps what belongs to the image with this header, until the next one, however long the model takes."""
+        said = settings.rectified
+        self.rectified = is_rectified(self.image_topic) if said == "auto" else said == "true"
         self.depth.hold(header.stamp)
         self.info.hold(header.stamp)
 
@@ -38,24 +63,27 @@ class Space:
         self.depth.clear()
         self.info.clear()
 
-    def locate(
-        self, segmentation: Segmentation, header: Header, *, slop: float, max_side: int
-    ) -> tuple[Point | None, str]:
-        """The target's (x, y, z) in metres in the optical frame of the image with this header, or why there is none.
-
-        A depth image belongs to it when it is at most `slop` seconds off; one with a side of more than `max_side`
-        pixels is refused.
-        """
+    def locate(self, segmentation: Segmentation, header: Header, settings: SpaceSettings) -> tuple[Point | None, str]:
+        """The target's (x, y, z) in metres in the optical frame of the image that is held, or why there is none."""
         if segmentation.box is None:
             return None, "the mask is empty"
         if not (header.stamp.sec or header.stamp.nanosec):
             return None, "the image has no stamp, so that no depth image can be found for it"
+        slop = settings.depth_slop
+        depth = self.depth.nearest(header.stamp, patience=_PATIENCE)
+        if depth is None:
+            return None, f"no depth image has come on {self.depth_topic}"
+        if (gap := apart(depth, header.stamp)) > slop:
+            return None, f"the nearest depth image is {gap:.3f} s away, depth_slop is {slop:g}"
         located = point_of(
             segmentation.mask,
-            self.depth.nearest(header.stamp, slop, _PATIENCE),
+            depth,
             self.info.nearest(header.stamp, slop) or self.info.last(header.frame_id),
             frame_id=header.frame_id,
-            rectified=is_rectified(self.image_topic),
-            max_side=max_side,
+            rectified=self.rectified,
+            max_side=settings.max_image_side,
+            scale=settings.depth_scale,
+            near=settings.depth_min,
+            far=settings.depth_max or math.inf,
         )
         return located.point, located.reason

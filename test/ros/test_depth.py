@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import struct
 from array import array
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jmceln_ros.common.images import ImageError
+from jmceln_ros.segment.settings import SegmentSettings
 from jmceln_ros.space.depth import (
     CalibrationError,
     Intrinsics,
@@ -103,7 +105,7 @@ def pixel_of(point, camera=CAMERA):
 def test_millimetres(encoding, padding, big):
     depth = metres(samples(depth_message([[0, 1, 256], [1000, 12345, 65535]], encoding, padding=padding, big=big)))
     assert depth.dtype == np.float32
-    np.testing.assert_allclose(depth, [[math.nan, 0.001, 0.256], [1.0, 12.345, 65.535]], rtol=1e-6)
+    np.testing.assert_allclose(depth, [[math.nan, 0.001, 0.256], [1.0, 12.345, math.nan]], rtol=1e-6)
 
 
 @pytest.mark.parametrize("big", [0, 1])
@@ -114,6 +116,24 @@ def test_metres_and_all_that_is_no_depth(padding, big):
     depth = metres(samples(message))
     assert depth.dtype == np.float32
     np.testing.assert_array_equal(depth, np.float32([[0.25, nan, nan, 3.5], [nan, nan, nan, 1e-3]]))
+
+
+@pytest.mark.parametrize(
+    ("encoding", "scale", "sent", "seen"),
+    [
+        ("16UC1", 0.0, 12_000, 12.0),  # REP-118
+        ("16UC1", 0.0001, 12_000, 1.2),  # RealSense D405 as it counts itself
+        ("16UC1", 0.0001, 65_535, math.nan),  # saturated, whatever the unit
+        ("16UC1", 0.0002, 5_000, 1.0),  # TUM's data set: 5000 is a metre
+        ("32FC1", 0.0, 1.25, 1.25),
+        ("32FC1", 0.001, 1250.0, 1.25),  # a driver that fills floats with millimetres
+        ("32FC1", 0.001, math.inf, math.nan),
+    ],
+)
+def test_a_driver_with_units_of_its_own(encoding, scale, sent, seen):
+    found = metres(samples(depth_message([[sent]], encoding)), scale)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, [[seen]], rtol=1e-6)
 
 
 def test_samples_look_into_the_message():
@@ -234,6 +254,32 @@ def test_another_size_shows_the_same_view():
         ("/camera/depth_registered/image_rect", True),
         ("/direct/image", False),
         ("image", False),
+        ("/image_raw", False),  # usb_cam, v4l2_camera
+        ("/camera/image_color", False),  # image_proc: colours, distorted as they were
+        ("/camera/camera/color/image_raw", False),  # realsense2_camera
+        ("/camera/camera/infra1/image_rect_raw", True),
+        ("/camera/color/image_raw/compressed", False),  # orbbec_camera
+        ("/zed/zed_node/rgb/image_rect_color", True),  # zed_wrapper to 4
+        ("/zed/zed_node/left_raw/image_raw_gray", False),
+        ("/zed/zed_node/rgb/color/rect/image", True),  # zed_wrapper from 5 on
+        ("/zed/zed_node/rgb/color/rect/image/compressed", True),
+        ("/zed/zed_node/left/gray/raw/image", False),
+        ("/oak/rgb/image_raw", False),  # depthai_ros_driver
+        ("/oak/left/image_rect", True),
+        ("/rgb/image_raw", False),  # azure_kinect_ros_driver
+        ("/multisense/left/image_mono", False),
+        ("/multisense/aux/image_rect_color", True),
+        ("/rectified/left/image", True),  # ensenso_camera
+        ("/raw/left/image", False),
+        ("/front_stereo_camera/left/image_rect", True),  # Isaac ROS
+        ("/camera/image_rectified", True),
+        ("/camera/image_undistorted", True),
+        ("/x/image_rect/throttled", True),
+        ("/camera/image_rect_throttle", True),  # topic_tools
+        ("/camera/image_raw_throttle", False),
+        ("/rect_robot/camera/image_raw", False),  # what is nearest to the end says it
+        ("/unrectified/image", False),
+        ("/rectangle/image", False),
     ],
 )
 def test_names_of_rectified_images(topic, rectified):
@@ -407,13 +453,54 @@ def test_whatever_the_depth_is_the_point_is_on_the_mask_and_finite(seed):
         assert np.hypot(*(np.argwhere(mask) - (v, u)).T).min() <= 1 + 1e-6
 
 
+# What is out of range
+
+
+def layers(near, far, share):
+    """A mask of 20 x 20 pixels, and float metres: `share` of its columns at `near`, the rest at `far`."""
+    depth = np.full(SIZE, far, np.float32)
+    depth[:, 40 : 40 + round(20 * share)] = near
+    return box_mask(SIZE, 40, 40, 20, 20), depth
+
+
+@pytest.mark.parametrize(
+    ("near", "far", "share", "z"),
+    [
+        (0.01, 1.0, 0.5, 1.0),  # what a sensor invents in front of its lens
+        (1.0, 65.535, 0.5, 1.0),  # a sky without depth, overflown
+        (0.06, 1.0, 0.5, 0.06),
+        (60.0, 64.9, 0.5, 60.0),
+    ],
+)
+def test_a_reading_out_of_range_is_no_surface(near, far, share, z):
+    mask, depth = layers(near, far, share)
+    assert locate(mask, depth, CAMERA, near=0.05, far=65.0).point[2] == pytest.approx(z)
+
+
+@pytest.mark.parametrize(
+    ("near", "far", "share", "says"),
+    [
+        (0.04, 0.08, 0.5, "the depth under the mask is 0.04 to 0.08 m, outside depth_min 0.1 to depth_max 10: check"),
+        (1200.0, 1210.0, 0.5, "the depth under the mask is 1200.00 to 1210.00 m, outside"),
+        # Too near for the sensor: the little that is seen past it is not the thing.
+        (0.04, 2.0, 0.8, "% of the depth under the mask is 0.04 to 0.04 m, outside depth_min 0.1"),
+    ],
+)
+def test_a_thing_out_of_range_has_no_point(near, far, share, says):
+    mask, depth = layers(near, far, share)
+    located = locate(mask, depth, CAMERA, near=0.1, far=10.0)
+    assert located.point is None
+    assert says in located.reason
+    assert located.reason.endswith("check depth_scale")
+
+
 # Why there is no point
 
 
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"depth": None}, "no depth image near this image's stamp"),
+        ({"depth": None}, "no depth image has come"),
         ({"info": None}, "no camera_info"),
         ({"info": camera_info(k=[0.0] * 9)}, "not calibrated"),
         ({"info": camera_info(width=128, height=128)}, "camera_info describes has 128x128 pixels, this image 128x96"),
@@ -459,16 +546,35 @@ def test_frame_and_calibration_are_those_of_the_image():
     space.info.put(info)
     mask = box_mask(SIZE, 40, 80, 20, 20)
     empty = Segmentation(mask, Status.FOUND, 1.0, None, None, None, 0, None, 0.0)
-    answer, bounds = with_mask(empty, mask), {"slop": 0.05, "max_side": 8192}
-    for topic, focal in (("/eye/image_raw", 100), ("/eye/image_rect/compressed", 200)):
-        space.image_topic = topic
-        point, reason = space.locate(answer, depth.header, **bounds)
-        assert (reason, point[0]) == ("", pytest.approx((89.5 - 63.5) / focal * 2, abs=1e-6))
+    answer, settings = with_mask(empty, mask), SegmentSettings()
+    for said, topic, rectified in (
+        ("auto", "/eye/image_raw", False),
+        ("auto", "/eye/image_rect/compressed", True),
+        ("true", "/eye/image_raw", True),
+        ("false", "/eye/image_rect", False),
+    ):
+        space.image_topic, settings = topic, replace(settings, rectified=said)
+        space.hold(depth.header, settings)
+        assert space.rectified is rectified
+        point, reason = space.locate(answer, depth.header, settings)
+        assert (reason, point[0]) == ("", pytest.approx((89.5 - 63.5) / (200 if rectified else 100) * 2, abs=1e-6))
+    for said, reason in (
+        ({"depth_max": 1.0}, "is 2.00 to 2.00 m, outside"),
+        ({"depth_scale": 0.1}, "200.00 m, outside"),
+    ):
+        assert reason in space.locate(answer, depth.header, replace(settings, **said))[1]
+    for said in ({"depth_max": 0.0, "depth_scale": 0.1}, {"depth_min": 0.0, "depth_scale": 1e-5}):
+        assert space.locate(answer, depth.header, replace(settings, **said))[1] == ""
     other = Image().header
     other.stamp.sec, other.frame_id = 7, "infrared"
-    assert "of the frame 'optical', this image of 'infrared'" in space.locate(answer, other, **bounds)[1]
-    other.stamp.sec = 0
-    assert "has no stamp" in space.locate(answer, other, **bounds)[1]
+    assert "of the frame 'optical', this image of 'infrared'" in space.locate(answer, other, settings)[1]
+    other.stamp.nanosec = 180_000_000
+    assert space.locate(answer, other, settings)[1] == "the nearest depth image is 0.180 s away, depth_slop is 0.05"
+    other.stamp.sec = other.stamp.nanosec = 0
+    assert "has no stamp" in space.locate(answer, other, settings)[1]
+    space.forget()
+    space.depth_topic = "/eye/depth"
+    assert space.locate(answer, depth.header, settings)[1] == "no depth image has come on /eye/depth"
 
 
 @pytest.mark.ros

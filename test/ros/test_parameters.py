@@ -118,6 +118,11 @@ def test_a_number_is_understood_in_either_way_of_writing_it(value, default, take
     assert (found, type(found)) == (taken, type(default))
 
 
+@pytest.mark.parametrize(("value", "taken"), [(True, "true"), (False, "false"), ("auto", "auto")])
+def test_a_truth_value_is_the_word_where_that_is_a_choice(value, taken):
+    assert understood("rectified", value, "auto", ("auto", "true", "false")) == taken
+
+
 @pytest.mark.parametrize(
     ("value", "default", "write"),
     [

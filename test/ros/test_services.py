@@ -201,15 +201,20 @@ def test_depth_of_the_same_stamp_gives_the_point_and_other_depth_the_reason(prob
     probe.command("red")
     image = probe.image(patches(), frame_id="eye")
     image.header.stamp.sec += 100
-    assert "no depth image near this image's stamp" in probe.show(image).point_reason
+    assert probe.show(image).point_reason == "no depth image has come on /depth"
 
-    def located(image):
-        return next((t for t in probe.targets if t.header == image.header and t.has_point), None)
-
-    def show(image, metres, encoding):
+    def show(image, metres, encoding, away=0, says=""):
+        """The image's target once it has a point, or a reason with these words; its depth is `away` seconds off."""
+        image.header.stamp.sec += away
         depth_for(image, metres, probe, encoding)
+        image.header.stamp.sec -= away
         probe.camera.publish(image)
-        return located(image)
+        own = [t for t in probe.targets if t.header == image.header]
+        return next((t for t in own if (says in t.point_reason if says else t.has_point)), None)
+
+    image = probe.image(patches(), frame_id="eye")
+    says = "the nearest depth image is 200.000 s away, depth_slop is 0.05"
+    probe.until(partial(show, image, 2.0, "16UC1", 200, says), every=0.5)
 
     for metres, encoding in ((2.0, "32FC1"), (0.5, "16UC1")):
         image = probe.image(patches(), frame_id="eye")
@@ -221,6 +226,17 @@ def test_depth_of_the_same_stamp_gives_the_point_and_other_depth_the_reason(prob
     assert probe.ask("blue").target.has_point  # a question about the newest frame finds its depth, too
     assert "depth (REP-118)" not in probe.ask("green").message
     assert "the mask is empty" in probe.ask("green").target.point_reason
+    # A driver with units of its own, and a range; what was told is true of the next image.
+    for name, value, says in (
+        ("depth_scale", 0.01, ""),
+        ("depth_max", 10.0, "the depth under the mask is 20.00 to 20.00 m, outside depth_min 0.05 to depth_max 10"),
+    ):
+        assert probe.set_parameter(name, value) == ""
+        image = probe.image(patches(), frame_id="eye")
+        target = probe.until(partial(show, image, 2.0, "16UC1", says=says), every=0.5)
+        assert says or target.point.z == pytest.approx(20.0)
+    for name, value in (("depth_scale", 0), ("depth_max", 65)):
+        assert probe.set_parameter(name, value) == ""
     # A guess has a place in Target alone, which says that it is one; the others have no room for a status.
     assert probe.set_parameter("confidence_threshold", 1.0) == ""
     for guesses in (False, True):
@@ -278,6 +294,13 @@ def test_a_whole_number_is_taken_where_a_number_is_declared(probe):
         value = probe.call(GetParameters, "get_parameters", names=["max_rate"]).values[0]
         assert (value.type, value.double_value) == (ParameterType.PARAMETER_DOUBLE, written)
     assert probe.set_parameter("max_rate", "often") != ""  # refused by ROS itself
+
+
+def test_rectified_true_is_a_truth_value_in_yaml_and_taken_for_the_word(probe):
+    for written, kept in ((True, "true"), ("auto", "auto")):
+        assert probe.set_parameter("rectified", written) == ""
+        value = probe.call(GetParameters, "get_parameters", names=["rectified"]).values[0]
+        assert (value.type, value.string_value) == (ParameterType.PARAMETER_STRING, kept)
 
 
 def test_depth_is_switched_off_and_on_while_the_node_runs(probe):
