@@ -4,6 +4,7 @@ Without a source it shows a rendered table of mugs and apples. Every argument of
 """
 
 import json
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -24,6 +25,7 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.utilities import prefix_namespace
 
+from jmceln_ros.common import fastdds
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 
 SHARE = Path(get_package_share_directory("jmceln_ros"))
@@ -46,6 +48,7 @@ def camera(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         namespace=LaunchConfiguration("namespace"),
         parameters=[{"source": ParameterValue(source or str(picture), value_type=str)}],
         remappings=[("image", LaunchConfiguration("image_topic"))],
+        additional_env=fastdds.environment(LaunchConfiguration("fastdds_profile").perform(context)),
         output="screen",
     )
     if picture is None:
@@ -57,12 +60,7 @@ def camera(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 def command(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """The sentence, published once when segment_node listens; it keeps it until it has model and picture."""
-    text, topic, inner = (
-        LaunchConfiguration(name).perform(context) for name in ("command", "command_topic", "namespace")
-    )
-    if not topic.startswith("/"):  # for a program that no namespace is given to
-        outer = context.launch_configurations.get("ros_namespace")
-        topic = f"{(prefix_namespace(outer, inner) or '').rstrip('/')}/{topic}"
+    text, topic = LaunchConfiguration("command").perform(context), absolute(context, "command_topic")
     if not text:
         return [LogInfo(msg=f"no command given: publish std_msgs/msg/String to {topic}")]
     message = json.dumps({"data": text}, ensure_ascii=False)  # JSON is YAML, whatever the sentence has in it
@@ -71,9 +69,36 @@ def command(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     return [ExecuteProcess(cmd=publish, name="command", output="log")]
 
 
+def absolute(context: LaunchContext, argument: str) -> str:
+    """The full name of the topic that an argument has, for a program that no namespace is given to."""
+    topic = LaunchConfiguration(argument).perform(context)
+    return topic if topic.startswith("/") else f"{namespace(context)}/{topic}"
+
+
+def namespace(context: LaunchContext) -> str:
+    """The nodes' namespace, with the slash in front; empty for none."""
+    outer = context.launch_configurations.get("ros_namespace")
+    return (prefix_namespace(outer, LaunchConfiguration("namespace").perform(context)) or "").rstrip("/")
+
+
+def here(context: LaunchContext, file: Path) -> str:
+    """The path of a copy of a viewer's configuration, with the names that its topics have here."""
+    names = {
+        "image": absolute(context, "image_topic"),
+        "command": absolute(context, "command_topic"),
+        "segment_node": f"{namespace(context)}/segment_node",
+        "tf": absolute(context, "tf_topic") if LaunchConfiguration("tf_topic").perform(context) else "/tf",
+    }
+    text = re.sub(rf"(?<=[\s\"])/({'|'.join(names)})\b", lambda match: names[match[1]], file.read_text())
+    copy = Path(tempfile.mkdtemp(prefix="jmceln_demo_")) / file.name
+    copy.write_text(text)
+    return str(copy)
+
+
 def viewers(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """RViz2 and the bridge to Foxglove, if they are asked for. Raises RuntimeError when one is not installed."""
     wanted = {name: LaunchConfiguration(name).perform(context) == "true" for name in ("rviz", "foxglove")}
+    tf = LaunchConfiguration("tf_topic").perform(context)
     entities: list[LaunchDescriptionEntity] = []
     if wanted["rviz"]:
         needed("rviz2", "rviz:=true")
@@ -83,11 +108,17 @@ def viewers(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         frames = ["--frame-id", "map", "--child-frame-id", "camera_optical_frame"]
         entities += [
             Node(package="tf2_ros", executable="static_transform_publisher", arguments=[*place, *frames]),
-            Node(package="rviz2", executable="rviz2", arguments=["-d", str(SHARE / "config" / "rviz" / "demo.rviz")]),
+            Node(
+                package="rviz2",
+                executable="rviz2",
+                namespace=LaunchConfiguration("namespace"),
+                arguments=["-d", here(context, SHARE / "config" / "rviz" / "demo.rviz")],
+                remappings=[("/tf", tf)] if tf else [],
+            ),
         ]
     if wanted["foxglove"]:
         needed("foxglove_bridge", "foxglove:=true")
-        layout = SHARE / "config" / "foxglove" / "demo.json"
+        layout = here(context, SHARE / "config" / "foxglove" / "demo.json")
         entities += [
             Node(package="foxglove_bridge", executable="foxglove_bridge", output="log"),
             LogInfo(msg=f"Foxglove: open the connection ws://localhost:8765 and import the layout {layout}"),

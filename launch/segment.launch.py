@@ -13,6 +13,7 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.utilities import prefix_namespace
 
+from jmceln_ros.common import fastdds
 from launch import LaunchContext, LaunchDescription
 
 SWITCH = ("true", "false")
@@ -38,10 +39,12 @@ ARGUMENTS = (
     ("depth_topic", "", "Depth registered to the image; turns the parameter depth on. Empty is as params_file says."),
     ("camera_info_topic", "", "Calibration of the image; empty is camera_info beside image_topic."),
     ("command_topic", "command", "Topic of the sentences (std_msgs/msg/String); /command is one for all namespaces."),
+    ("tf_topic", "", "Topic of the frames; tf is one in the namespace. Empty is /tf, or as SetRemap says."),
     ("autostart", "", "Whether the node configures and activates itself; empty is as params_file says.", MAYBE),
     ("use_sim_time", "", "Whether to take the time from /clock; empty is as params_file or SetParameter says.", MAYBE),
     ("log_level", "info", "How much the nodes log.", ("debug", "info", "warn", "error", "fatal")),
     ("respawn", "false", "Whether to start a node again when its process ends: after two seconds, ten times.", SWITCH),
+    ("fastdds_profile", "", "File of Fast DDS's settings; empty is config/fastdds.xml of the package, none is none."),
     ("speech", "false", "Whether to start speech_node too, which makes sentences of what is said.", SWITCH),
     ("speech_source", "", "topic, microphone, microphone:NAME, or a path of recordings; empty is as params_file says."),
     ("speech_engine", "", "What makes text of speech; empty is as params_file says.", ("", "moonshine", "whisper")),
@@ -65,6 +68,8 @@ def start(context: LaunchContext) -> list[Node]:
         "depth": value["depth_topic"] or "depth",
         "camera_info": value["camera_info_topic"] or beside(image, "camera_info"),
     }
+    if value["tf_topic"]:
+        topics["/tf"] = value["tf_topic"]
     nodes = [node(context, value, "segment_node", parameters, topics)]
     if value["speech"] == "true":
         spoken = given(value, source="speech_source", engine="speech_engine", wake_phrase="wake_phrase")
@@ -110,6 +115,7 @@ def node(context: LaunchContext, value: dict[str, str], name: str, parameters: d
         parameters=[value["params_file"] or str(share / "config" / "segment.yaml"), parameters],
         remappings=[*topics.items(), ("command", value["command_topic"])],
         arguments=["--ros-args", "--log-level", f"{logger}:={value['log_level']}"],
+        additional_env=fastdds.environment(value["fastdds_profile"]),
         respawn=value["respawn"] == "true",
         respawn_delay=2.0,
         **RETRIES,

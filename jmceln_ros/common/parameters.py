@@ -21,7 +21,16 @@ if TYPE_CHECKING:
 Settings = TypeVar("Settings")
 
 #: Names of quality of service profiles; jmceln_ros.common.qos, which needs ROS, says what they are.
-PROFILE_NAMES = ("sensor_data", "latest", "stream", "reliable", "default", "latched", "system_default")
+PROFILE_NAMES = (
+    "best_available",
+    "sensor_data",
+    "latest",
+    "stream",
+    "reliable",
+    "default",
+    "latched",
+    "system_default",
+)
 
 
 class ParameterProblem(ValueError):

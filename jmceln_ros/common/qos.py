@@ -25,6 +25,9 @@ def _keep_last(depth: int, reliability: ReliabilityPolicy, durability: Durabilit
 
 #: What the parameters `qos.*` choose from; parameters.PROFILE_NAMES has the names for those without ROS.
 PROFILES = {
+    # Subscribed to reliably where that can be had (`subscription`): lost pieces of an image are sent again. One deep, for
+    # only the newest frame is of use. rmw's profile of that name is reliable, too, where nobody publishes yet.
+    "best_available": _keep_last(1, ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE),
     "sensor_data": _keep_last(5, ReliabilityPolicy.BEST_EFFORT, DurabilityPolicy.VOLATILE),  # as rmw's of that name
     "latest": _keep_last(1, ReliabilityPolicy.BEST_EFFORT, DurabilityPolicy.VOLATILE),
     # Sound: deep enough that none is lost here while this thread is busy. What the network loses is lost: a gap.
@@ -35,7 +38,7 @@ PROFILES = {
     "system_default": qos_profile_system_default,  # left to the middleware's own configuration
 }
 
-#: Camera images in: only the newest frame is of use, so none may wait in the middleware.
+#: Camera images in, whoever publishes them: only the newest frame is of use, so none may wait in the middleware.
 IMAGE_INPUT = PROFILES["latest"]
 
 #: Camera images out. Reliable serves both kinds of subscriber; one deep, so that a slow one gets the newest.
@@ -65,10 +68,18 @@ def publisher(node: Node, kind: type[Any], topic: str, profile: QoSProfile, *, m
 
 
 def subscription(node: Node, kind: type[Any], topic: str, callback: Callable[[Any], None], profile: QoSProfile) -> Any:
-    """A subscription whose quality of service may be overridden. Raises ParameterProblem as `publisher`."""
+    """A subscription whose quality of service may be overridden. Raises ParameterProblem as `publisher`.
+
+    With "best_available" it is reliable if every publisher that is known now is, and best effort if one is not, or none
+    is known: that fits whoever comes.
+    """
+    name, own = node.resolve_topic_name(topic), copy.copy(profile)
+    if profile is PROFILES["best_available"]:
+        offered = {info.qos_profile.reliability for info in node.get_publishers_info_by_topic(name)}
+        if offered != {ReliabilityPolicy.RELIABLE}:
+            own.reliability = ReliabilityPolicy.BEST_EFFORT
     return _overridable(
-        node.resolve_topic_name(topic),
-        lambda **options: node.create_subscription(kind, topic, callback, copy.copy(profile), **options),
+        name, lambda **options: node.create_subscription(kind, topic, callback, copy.copy(own), **options)
     )
 
 

@@ -113,7 +113,7 @@ class SegmentSettings:
         False, "Publish point and detections of guesses (LOW_CONFIDENCE, AMBIGUOUS) as well as of what is FOUND."
     )
     target_frame: str = parameter("", "Child frame of a transform broadcast to the target's point; empty is none.")
-    qos_image: str = profile("latest", "QoS of image and image/compressed.", name="qos.image")
-    qos_depth: str = profile("sensor_data", "QoS of depth and camera_info.", name="qos.depth")
+    qos_image: str = profile("best_available", "QoS of image and image/compressed.", name="qos.image")
+    qos_depth: str = profile("best_available", "QoS of depth and camera_info.", name="qos.depth")
     qos_command: str = profile("default", "QoS of the commands.", name="qos.command")
     qos_result: str = profile("reliable", "QoS of everything published about a frame.", name="qos.result")

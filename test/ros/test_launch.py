@@ -23,9 +23,11 @@ pytest.importorskip("rclpy", reason="needs ROS 2: run `make test`")
 pytest.importorskip("jmceln_ros.msg", reason="needs the built messages: run `make test`")
 pytest.importorskip("launch_ros.actions", reason="launch files are checked where ROS 2's launch_ros is installed")
 
+import rclpy
 from lifecycle_msgs.msg import State, Transition
 from rcl_interfaces.srv import GetParameters
 
+from jmceln_ros.common import fastdds
 from support.ros_harness import START_TIMEOUT, Probe, patches, probing
 
 pytestmark = pytest.mark.ros
@@ -109,7 +111,8 @@ def test_every_argument_has_a_description_and_a_default(file):
     arguments = {argument.name: argument for argument in description.get_launch_arguments()}
     wanted = {"namespace", "params_file", "model", "device", "image_topic", "image_transport", "depth_topic"}
     wanted |= {"camera_info_topic", "autostart", "use_sim_time", "log_level", "respawn", "speech"}
-    wanted |= {"speech_source", "speech_engine", "wake_phrase", "audio_topic", "audio_type"}
+    wanted |= {"speech_source", "speech_engine", "wake_phrase", "audio_topic", "audio_type", "tf_topic"}
+    wanted |= {"fastdds_profile"}
     assert wanted | ({"source", "command", "rviz", "foxglove"} if "demo" in file else set()) <= set(arguments)
     assert all(argument.description and argument.default_value is not None for argument in arguments.values())
 
@@ -127,6 +130,96 @@ def test_a_node_that_this_version_lacks_is_refused_with_words():
     file = runpy.run_path(str(FOLDER / "segment.launch.py"))
     with pytest.raises(RuntimeError, match=r"singing_node is not part of the installed jmceln_ros.*/command"):
         file["node"](LaunchContext(), {"command_topic": "/command"}, "singing_node", {}, {})
+
+
+def resolved(pid: int, topic: str) -> str:
+    """The name that a topic has in a running node, by the arguments its process was started with."""
+    arguments = Path(f"/proc/{pid}/cmdline").read_text().split("\0")[:-1]
+    context = rclpy.Context()
+    rclpy.init(args=arguments[arguments.index("--ros-args") :], context=context)
+    node = rclpy.create_node("a_name_that_is_remapped", context=context)
+    try:
+        return node.resolve_topic_name(topic)
+    finally:
+        node.destroy_node()
+        rclpy.shutdown(context=context)
+
+
+def test_two_robots_of_a_fleet(tmp_path):
+    """As docs/ros.md shows it: what is a robot's own is in its namespace, its frames too, and a word reaches both."""
+    given = {"image_topic": "camera/image_raw", "tf_topic": "tf", "command_topic": "/fleet/command"}
+    with (
+        launching("segment.launch.py", tmp_path / "1", namespace="robot1", autostart="false", **given) as one,
+        launching("segment.launch.py", tmp_path / "2", namespace="robot2", autostart="false") as two,
+        probing("robot1", "/fleet/command") as first,
+        probing("robot2") as second,
+    ):
+        for probe in (first, second):
+            assert probe.state() == State.PRIMARY_STATE_UNCONFIGURED
+        first.command("the cup")  # robot2 was not told to listen to the fleet
+        second.spin(0.5)
+        assert "the cup" not in second.active
+        (pid,), (other,) = one.pids("segment_node"), two.pids("segment_node")
+        assert [resolved(pid, name) for name in ("/tf", "image", "camera_info")] == [
+            "/robot1/tf",
+            "/robot1/camera/image_raw",
+            "/robot1/camera/camera_info",
+        ]
+        assert resolved(other, "/tf") == "/tf"
+        assert one.interrupt() == two.interrupt() == 0
+
+
+@pytest.mark.parametrize(
+    ("outside", "given", "mapped"),
+    [
+        ({}, {}, 16 << 20),
+        ({}, {"fastdds_profile": "none"}, 0),
+        ({"FASTDDS_DEFAULT_PROFILES_FILE": "/their/own.xml"}, {}, 0),
+        ({"FASTDDS_BUILTIN_TRANSPORTS": "UDPv4"}, {}, 0),
+    ],
+)
+def test_fast_dds_gets_memory_for_images_where_it_has_no_settings(tmp_path, monkeypatch, outside, given, mapped):
+    """By the shared memory that the node's process has made."""
+    if rclpy.get_rmw_implementation_identifier() != "rmw_fastrtps_cpp":
+        pytest.skip("Fast DDS only")
+    for name in (*fastdds.VARIABLES, "FASTDDS_BUILTIN_TRANSPORTS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in outside.items():
+        monkeypatch.setenv(name, value)
+    with launching("segment.launch.py", tmp_path / "log", autostart="false", **given) as launched:
+        monkeypatch.undo()
+        with probing() as probe:
+            assert probe.state() == State.PRIMARY_STATE_UNCONFIGURED
+        (pid,) = launched.pids("segment_node")
+        variables = dict(v.split("=", 1) for v in Path(f"/proc/{pid}/environ").read_text().split("\0") if "=" in v)
+        assert {name: variables[name] for name in outside} == outside
+        maps = re.findall(r"^(\w+)-(\w+) .*/dev/shm/fastdds_[0-9a-f]{16}$", Path(f"/proc/{pid}/maps").read_text(), re.M)
+        largest = max((int(end, 16) - int(begin, 16) for begin, end in maps), default=0)
+        assert (largest >= mapped) if mapped else (largest < 16 << 20), launched.output
+        assert launched.interrupt() == 0
+
+
+def test_viewers_look_where_the_nodes_are():
+    """The copies that rviz2 and Foxglove get have the names of this namespace, of this camera and of these commands."""
+    from launch import LaunchContext
+
+    file = runpy.run_path(str(FOLDER / "demo.launch.py"))
+    context = LaunchContext()
+    context.launch_configurations.update(namespace="robot1", image_topic="/eye/image_raw", command_topic="say")
+    context.launch_configurations.update(tf_topic="tf")
+    for name, topics in (
+        ("rviz/demo.rviz", {"/eye/image_raw", "/robot1/segment_node/overlay", "/robot1/segment_node/point"}),
+        ("foxglove/demo.json", {"/eye/image_raw", "/robot1/say", "/robot1/segment_node/target", "/robot1/tf"}),
+    ):
+        shipped, copied = ROOT / "config" / name, Path(file["here"](context, ROOT / "config" / name))
+        found = set(re.findall(r"(?<=[\s\"])/[a-z]\w*(?:/\w+)*", copied.read_text()))
+        assert topics <= found
+        assert not {"/image", "/command", "/tf", "/segment_node/overlay"} & found
+        context_here = LaunchContext()
+        context_here.launch_configurations.update(
+            namespace="", image_topic="image", command_topic="command", tf_topic=""
+        )
+        assert Path(file["here"](context_here, shipped)).read_text() == shipped.read_text()
 
 
 def test_the_arguments_reach_the_node_and_it_is_started_again_after_a_crash(tmp_path):

@@ -17,6 +17,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import PointStamped
 from rcl_interfaces.msg import ParameterType
 from rcl_interfaces.srv import GetParameters
+from rclpy.qos import ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_srvs.srv import SetBool
 
@@ -301,6 +302,24 @@ def test_rectified_true_is_a_truth_value_in_yaml_and_taken_for_the_word(probe):
         assert probe.set_parameter("rectified", written) == ""
         value = probe.call(GetParameters, "get_parameters", names=["rectified"]).values[0]
         assert (value.type, value.string_value) == (ParameterType.PARAMETER_STRING, kept)
+
+
+def test_reliable_where_the_camera_is_and_best_effort_where_it_is_not(probe):
+    """Depth's topic is subscribed to anew, until the node knows of who has come and gone."""
+
+    def subscribed():
+        assert probe.set_parameter("depth", False) == ""
+        probe.until(lambda: not probe.count_subscribers("depth"))
+        assert probe.set_parameter("depth", True) == ""
+        (info,) = probe.until(lambda: probe.get_subscriptions_info_by_topic("/depth"))
+        return info.qos_profile.reliability
+
+    assert probe.depth.qos_profile.reliability == ReliabilityPolicy.RELIABLE
+    probe.until(lambda: subscribed() == ReliabilityPolicy.RELIABLE)
+    unreliable = probe.create_publisher(Image, "depth", qos.PROFILES["sensor_data"])
+    probe.until(lambda: subscribed() == ReliabilityPolicy.BEST_EFFORT)
+    probe.destroy_publisher(unreliable)
+    probe.until(lambda: subscribed() == ReliabilityPolicy.RELIABLE)
 
 
 def test_depth_is_switched_off_and_on_while_the_node_runs(probe):
