@@ -18,6 +18,7 @@ from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.time import Time
 from std_msgs.msg import String
+from std_srvs.srv import SetBool
 
 from jmceln_core.speech.activity import ActivityConfig
 from jmceln_core.speech.audio import AudioError
@@ -101,6 +102,7 @@ class SpeechNode(ManagedNode):
 
         self.add_on_set_parameters_callback(self._on_parameters)
         self._diagnostics = qos.publisher(self, DiagnosticArray, "/diagnostics", qos.RESULT)
+        self.create_service(SetBool, "~/enable", self._on_enable)
         self.create_timer(1.0, self._diagnose, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     # Transitions. rclpy swallows exceptions in these, so each reports its own.
@@ -209,6 +211,13 @@ class SpeechNode(ManagedNode):
             )
         return Recordings(settings.source, self._put, now=self._now, report=logger.error, loop=settings.loop)
 
+    def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        self._intake.hear(request.data, self._now())
+        response.success = True
+        response.message = "enabled" if request.data else "disabled: what is said from now on is thrown away"
+        self.get_logger().info(response.message)
+        return response
+
     def _put(self, chunk: Any) -> None:
         self._statistics.received(chunk.seconds)
         self._intake.put(chunk)
@@ -300,6 +309,7 @@ class SpeechNode(ManagedNode):
             source=source.name if source else self._settings.source,
             source_problem=source.trouble if source else "",
             ended=source.ended if source else False,
+            enabled=not self._intake.deaf,
             extra={"seconds of sound that wait": f"{self._intake.seconds:.1f}"},
         )
         status = to_status(

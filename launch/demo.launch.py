@@ -78,7 +78,8 @@ def absolute(context: LaunchContext, argument: str) -> str:
 def namespace(context: LaunchContext) -> str:
     """The nodes' namespace, with the slash in front; empty for none."""
     outer = context.launch_configurations.get("ros_namespace")
-    return (prefix_namespace(outer, LaunchConfiguration("namespace").perform(context)) or "").rstrip("/")
+    inner = (prefix_namespace(outer, LaunchConfiguration("namespace").perform(context)) or "").strip("/")
+    return f"/{inner}" if inner else ""
 
 
 def here(context: LaunchContext, file: Path) -> str:

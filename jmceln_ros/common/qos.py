@@ -10,6 +10,7 @@ import copy
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy, qos_profile_system_default
 from rclpy.qos_overriding_options import InvalidQosOverridesError, QoSOverridingOptions
 
@@ -23,11 +24,14 @@ def _keep_last(depth: int, reliability: ReliabilityPolicy, durability: Durabilit
     return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=depth, reliability=reliability, durability=durability)
 
 
+# Humble has no such policy; there it stands for it.
+_BEST_AVAILABLE = getattr(ReliabilityPolicy, "BEST_AVAILABLE", ReliabilityPolicy.SYSTEM_DEFAULT)
+
 #: What the parameters `qos.*` choose from; parameters.PROFILE_NAMES has the names for those without ROS.
 PROFILES = {
-    # Subscribed to reliably where that can be had (`subscription`): lost pieces of an image are sent again. One deep, for
-    # only the newest frame is of use. rmw's profile of that name is reliable, too, where nobody publishes yet.
-    "best_available": _keep_last(1, ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE),
+    # Reliable where that can be had (`subscription`): lost pieces of an image are sent again. One deep: only the newest
+    # frame is of use.
+    "best_available": _keep_last(1, _BEST_AVAILABLE, DurabilityPolicy.VOLATILE),
     "sensor_data": _keep_last(5, ReliabilityPolicy.BEST_EFFORT, DurabilityPolicy.VOLATILE),  # as rmw's of that name
     "latest": _keep_last(1, ReliabilityPolicy.BEST_EFFORT, DurabilityPolicy.VOLATILE),
     # Sound: deep enough that none is lost here while this thread is busy. What the network loses is lost: a gap.
@@ -71,21 +75,30 @@ def subscription(node: Node, kind: type[Any], topic: str, callback: Callable[[An
     """A subscription whose quality of service may be overridden. Raises ParameterProblem as `publisher`.
 
     With "best_available" it is reliable if every publisher that is known now is, and best effort if one is not, or none
-    is known: that fits whoever comes.
+    is known: that fits whoever comes, which rmw's own choice, reliable, would not.
     """
-    name, own = node.resolve_topic_name(topic), copy.copy(profile)
-    if profile is PROFILES["best_available"]:
-        offered = {info.qos_profile.reliability for info in node.get_publishers_info_by_topic(name)}
-        if offered != {ReliabilityPolicy.RELIABLE}:
-            own.reliability = ReliabilityPolicy.BEST_EFFORT
+    name = node.resolve_topic_name(topic)
+
+    def choose(overridden: QoSProfile) -> SetParametersResult:
+        if profile is PROFILES["best_available"] and overridden.reliability == _BEST_AVAILABLE:
+            offered = {info.qos_profile.reliability for info in node.get_publishers_info_by_topic(name)}
+            reliable = offered == {ReliabilityPolicy.RELIABLE}
+            overridden.reliability = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
+        return SetParametersResult(successful=True)
+
     return _overridable(
-        name, lambda **options: node.create_subscription(kind, topic, callback, copy.copy(own), **options)
+        name,
+        lambda **options: node.create_subscription(kind, topic, callback, copy.copy(profile), **options),
+        choose,
     )
 
 
-def _overridable(topic: str, make: Callable[..., Any]) -> Any:
-    """Calls `make` with the option; rclpy writes the overrides into the profile it is given, hence the copies above."""
+def _overridable(topic: str, make: Callable[..., Any], choose: Callable[..., Any] | None = None) -> Any:
+    """Calls `make` with the option; rclpy writes the overrides into the profile it is given, hence the copies above.
+
+    `choose` is called with the profile then.
+    """
     try:
-        return make(qos_overriding_options=QoSOverridingOptions.with_default_policies())
+        return make(qos_overriding_options=QoSOverridingOptions.with_default_policies(callback=choose))
     except (InvalidQosOverridesError, RuntimeError) as error:
         raise ParameterProblem(f"qos_overrides of {topic}: {error}") from error

@@ -33,7 +33,7 @@ class Chunk:
 
     `stamp` is when the first sample was taken, None where that is not known, and `arrival` when the piece came, both in
     seconds of the node's clock. `lost`: seconds of sound before it that were given up because too much waited.
-    `overflow`: the device says that sound before it is missing.
+    `overflow`: the device says that sound before it is missing. `deaf`: nobody was to listen just before it.
     """
 
     samples: np.ndarray
@@ -44,6 +44,7 @@ class Chunk:
     frame_id: str = ""
     lost: float = 0.0
     overflow: bool = False
+    deaf: bool = False
 
     @property
     def seconds(self) -> float:

@@ -16,6 +16,7 @@ import numpy as np
 
 from jmceln_core.speech.activity import FRAME
 from jmceln_core.speech.audio import RATE, AudioError, Resampler, clipped, to_mono
+from jmceln_core.speech.interpret import Decision
 from jmceln_ros.speech.chunks import Chunk
 from jmceln_ros.speech.intake import AudioIntake
 from jmceln_ros.speech.statistics import CLIPPED, UNUSABLE, HearingStatistics
@@ -92,6 +93,7 @@ class Hearer:
         self._publish = publish
         self._log = log
         self._frame_id = ""
+        self._whole = True  # what is heard was said to its end
         self._stopped = threading.Event()
         self._supervisor = Supervisor(statistics.trouble)
         self._thread = threading.Thread(target=self._work, name="hear", daemon=True)
@@ -116,7 +118,7 @@ class Hearer:
         while not self._stopped.is_set():
             chunk = self._intake.take(PATIENCE)
             if chunk is None:
-                self._guarded(self._end)
+                self._guarded(self._cut_off if self._intake.ended() else self._end)
                 continue
             if self._next:
                 self._guarded(self._end)
@@ -160,7 +162,18 @@ class Hearer:
         for utterance in [*found, *self._listener.flush()]:
             self._hear(utterance)
 
+    def _cut_off(self) -> None:
+        """Nobody is to listen: what is being said ends here, and counts only if it ends the command."""
+        self._whole = False
+        try:
+            self._end()
+        finally:
+            self._whole = True
+        self._begin()
+
     def _take(self, chunk: Chunk) -> None:
+        if chunk.deaf:
+            self._cut_off()
         mono = to_mono(chunk.samples, chunk.channels)
         self._statistics.listened(mono, chunk.seconds)
         if count := clipped(chunk.samples):
@@ -197,6 +210,8 @@ class Hearer:
         except Exception as error:
             self._log.debug(traceback.format_exc())
             failure = self._fail(error)
+        if heard is not None and heard.decision.accepted and not (self._whole or heard.decision.ends):
+            heard = replace(heard, decision=Decision(reason="the node was disabled while it was said: it may go on"))
         if self._stopped.is_set():
             return
         self._publish(Report(heard, failure, start, end, utterance.duration, self._frame_id))

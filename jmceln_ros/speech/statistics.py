@@ -187,6 +187,7 @@ class Condition:
     source: str = ""
     source_problem: str = ""
     ended: bool = False  # the recordings were played to their end
+    enabled: bool = True  # by the service ~/enable
     extra: Mapping[str, Any] = field(default_factory=dict)  # more values to be shown
 
 
@@ -198,6 +199,7 @@ def judge(summary: Summary, condition: Condition) -> tuple[Level, str]:
         (condition.state == "configuring", Level.OK, "loading the engine"),
         (bool(condition.problem), Level.ERROR, condition.problem),
         (condition.state != "active", Level.OK, f"{condition.state}: nobody listens"),
+        (not condition.enabled, Level.OK, "disabled by ~/enable: what is said is thrown away"),
         (bool(condition.source_problem and quiet), Level.ERROR, condition.source_problem),
         (
             summary.failing and summary.failure_age <= summary.window,
@@ -226,7 +228,7 @@ def to_status(summary: Summary, condition: Condition, *, name: str, hardware_id:
     """The diagnostic_msgs/DiagnosticStatus of the node called `name`; `hardware_id` is for the source of the sound."""
     level, message = judge(summary, condition)
     table = {
-        "state": condition.state,
+        "state": condition.state if condition.enabled else f"{condition.state}, disabled",
         "engine": condition.engine or "none",
         "source": condition.source or "none",
         "seconds of sound received": f"{summary.received:.1f}",

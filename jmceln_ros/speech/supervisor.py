@@ -68,7 +68,7 @@ class Supervisor:
             self._blocks.clear()
             self._restart(begin)
             step = Step(ends=True, resets=True)
-        elif chunk.lost:  # what is being said is not whole any more
+        elif chunk.lost or chunk.deaf:  # what is being said is not whole any more
             self._restart(begin)
             step = Step(resets=True)
         elif chunk.stamp is None:

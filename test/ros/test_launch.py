@@ -24,6 +24,7 @@ pytest.importorskip("jmceln_ros.msg", reason="needs the built messages: run `mak
 pytest.importorskip("launch_ros.actions", reason="launch files are checked where ROS 2's launch_ros is installed")
 
 import rclpy
+from ament_index_python.packages import get_package_share_directory
 from lifecycle_msgs.msg import State, Transition
 from rcl_interfaces.srv import GetParameters
 
@@ -32,6 +33,7 @@ from support.ros_harness import START_TIMEOUT, Probe, patches, probing
 
 pytestmark = pytest.mark.ros
 
+PROFILE = str(Path(get_package_share_directory("jmceln_ros")) / "config" / "fastdds.xml")
 FOLDER = ROOT / "launch"
 TEST_FILE = ROOT / "test" / "support" / "launch_segment.py"
 
@@ -169,34 +171,38 @@ def test_two_robots_of_a_fleet(tmp_path):
         assert one.interrupt() == two.interrupt() == 0
 
 
-@pytest.mark.parametrize(
-    ("outside", "given", "mapped"),
-    [
-        ({}, {}, 16 << 20),
-        ({}, {"fastdds_profile": "none"}, 0),
-        ({"FASTDDS_DEFAULT_PROFILES_FILE": "/their/own.xml"}, {}, 0),
-        ({"FASTDDS_BUILTIN_TRANSPORTS": "UDPv4"}, {}, 0),
-    ],
-)
-def test_fast_dds_gets_memory_for_images_where_it_has_no_settings(tmp_path, monkeypatch, outside, given, mapped):
+def test_fast_dds_gets_memory_for_images(tmp_path, monkeypatch):
     """By the shared memory that the node's process has made."""
     if rclpy.get_rmw_implementation_identifier() != "rmw_fastrtps_cpp":
         pytest.skip("Fast DDS only")
+    monkeypatch.delenv(fastdds.VARIABLES[0], raising=False)
+    with launching("segment.launch.py", tmp_path / "log", autostart="false") as launched:
+        with probing() as probe:
+            assert probe.state() == State.PRIMARY_STATE_UNCONFIGURED
+        (pid,) = launched.pids("segment_node")
+        maps = re.findall(r"^(\w+)-(\w+) .*/dev/shm/fastdds_[0-9a-f]{16}$", Path(f"/proc/{pid}/maps").read_text(), re.M)
+        assert max(int(end, 16) - int(begin, 16) for begin, end in maps) >= 16 << 20, launched.output
+        assert launched.interrupt() == 0
+
+
+@pytest.mark.parametrize(
+    ("outside", "profile", "given"),
+    [
+        ({}, "", PROFILE),
+        ({}, "/my/own.xml", "/my/own.xml"),
+        ({}, "none", ""),
+        ({"FASTDDS_DEFAULT_PROFILES_FILE": "/their/own.xml"}, "", ""),
+        ({"FASTRTPS_DEFAULT_PROFILES_FILE": "/their/own.xml"}, "", ""),
+        ({"FASTDDS_BUILTIN_TRANSPORTS": "UDPv4"}, "", ""),
+        ({"FASTDDS_BUILTIN_TRANSPORTS": ""}, "", PROFILE),
+    ],
+)
+def test_settings_that_fast_dds_has_already_are_left_alone(monkeypatch, outside, profile, given):
     for name in (*fastdds.VARIABLES, "FASTDDS_BUILTIN_TRANSPORTS"):
         monkeypatch.delenv(name, raising=False)
     for name, value in outside.items():
         monkeypatch.setenv(name, value)
-    with launching("segment.launch.py", tmp_path / "log", autostart="false", **given) as launched:
-        monkeypatch.undo()
-        with probing() as probe:
-            assert probe.state() == State.PRIMARY_STATE_UNCONFIGURED
-        (pid,) = launched.pids("segment_node")
-        variables = dict(v.split("=", 1) for v in Path(f"/proc/{pid}/environ").read_text().split("\0") if "=" in v)
-        assert {name: variables[name] for name in outside} == outside
-        maps = re.findall(r"^(\w+)-(\w+) .*/dev/shm/fastdds_[0-9a-f]{16}$", Path(f"/proc/{pid}/maps").read_text(), re.M)
-        largest = max((int(end, 16) - int(begin, 16) for begin, end in maps), default=0)
-        assert (largest >= mapped) if mapped else (largest < 16 << 20), launched.output
-        assert launched.interrupt() == 0
+    assert fastdds.environment(profile) == (dict.fromkeys(fastdds.VARIABLES, given) if given else {})
 
 
 def test_viewers_look_where_the_nodes_are():

@@ -21,6 +21,7 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticStatus
 from lifecycle_msgs.msg import State, Transition
 from std_msgs.msg import String
+from std_srvs.srv import SetBool
 
 from jmceln_core.speech.audio import load
 from jmceln_ros.common import qos
@@ -347,6 +348,43 @@ def test_parameters_change_what_is_accepted_at_once(person):
     person.say(ROBOT_APPLE)
     person.until(lambda: person.commands == ["the grim rug", "the apple"])
     assert person.set_parameter("wake_phrase", "") == ""
+
+
+def enable(person, whether):
+    """Calls ~/enable, when what was sent before has arrived."""
+    person.spin(0.3)
+    response = person.call(SetBool, "enable", data=whether)
+    assert response.success
+    return response.message
+
+
+def test_deaf_while_the_robot_speaks(person):
+    """What is said meanwhile is nothing, whenever it comes; what was begun before is not glued to what comes after."""
+    person.send(beep(RED_MUG, 0.4), person.now())  # no pause behind it: it may go on
+    assert "disabled" in enable(person, False)
+    deaf = person.now()
+    (said,) = person.understood()
+    assert (said.accepted, said.command) == (False, "")
+    assert "disabled while it was said" in said.reason
+    person.say(BLUE_CUP)
+    assert person.diagnosed(OK, "disabled by ~/enable")["state"] == "active, disabled"
+    assert enable(person, True) == "enabled"
+    person.say(STOP, begin=deaf + 0.05)  # it was on its way
+    person.send(beep(RED_MUG, 0.6), end := person.now())
+    person.send(np.zeros(12_800, np.float32), end + 0.6)
+    person.until(lambda: person.commands == ["the red mug"])
+    person.spin(0.3)
+    assert [round(said.duration, 1) for said in person.transcripts[1:]] == [0.6]
+    assert person.commands == ["the red mug"]
+    assert person.values()["state"] == "active"
+
+
+def test_a_stop_that_was_said_just_before_counts(person):
+    person.send(beep(STOP, 0.4), person.now())
+    enable(person, False)
+    person.until(lambda: person.commands == [""])
+    enable(person, True)
+    assert [said.text for said in person.understood()] == ["Stop!"]
 
 
 def test_what_was_said_too_long_ago_is_told_and_no_command(person):
