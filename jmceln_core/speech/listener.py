@@ -8,9 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jmceln_core.speech.activity import ActivityConfig, Detector, Endpointer, Utterance
+from jmceln_core.speech.activity import ActivityConfig, Detector, Endpointer, Utterance, raised
 from jmceln_core.speech.interpret import Decision, Interpreter, InterpreterConfig
 from jmceln_core.speech.protocol import Engine, Transcription
+
+# Engines mishear what is soft: an utterance is raised to this peak, at most so many times.
+_LOUD = 0.5, 100.0
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,8 @@ class Listener:
             decision = Decision(reason=f"longer than {longest:g} s without a pause: not a command")
             return Heard("", 0.0, decision, utterance.start, utterance.end, math.nan)
         begin = time.perf_counter()
-        heard: Transcription = self.engine.transcribe(utterance.samples)
+        samples = utterance.samples * raised(float(np.abs(utterance.samples).max(initial=0.0)), *_LOUD)
+        heard: Transcription = self.engine.transcribe(samples)
         seconds = time.perf_counter() - begin
         decision = self.interpreter.decide(heard, utterance.start, utterance.end)
         return Heard(heard.text, heard.confidence, decision, utterance.start, utterance.end, seconds)

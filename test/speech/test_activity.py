@@ -7,9 +7,11 @@ import sys
 import numpy as np
 import pytest
 
-from jmceln_core.speech.activity import FRAME, ActivityConfig, Endpointer
+from jmceln_core.speech.activity import FRAME, ActivityConfig, Endpointer, Utterance, raised
 from jmceln_core.speech.audio import RATE, load
+from jmceln_core.speech.listener import Listener
 from jmceln_core.speech.missing import EngineMissing
+from jmceln_core.speech.protocol import Transcription
 from support import ROOT
 
 WORDS = ROOT / "config" / "speech" / "demo"
@@ -157,3 +159,37 @@ def test_silero_is_not_fooled(kind):
     }[kind].astype(np.float32)
     endpointer = Endpointer()
     assert endpointer.feed(samples) + endpointer.flush() == []
+
+
+@pytest.mark.parametrize("decibels", [0, -20, -40, -50])
+def test_silero_hears_what_is_said_softly(decibels):
+    """Somebody far from the microphone; the room has the last of 16 bits at random."""
+    spoken = load(WORDS / "5_stop.wav") * 10 ** (decibels / 20)
+    room = np.random.default_rng(0).integers(-1, 2, len(spoken) + 2 * RATE) / 32_768
+    room[RATE : RATE + len(spoken)] += spoken
+    try:
+        endpointer = Endpointer()
+    except EngineMissing as error:
+        pytest.skip(str(error))
+    (found,) = endpointer.feed(room.astype(np.float32)) + endpointer.flush()
+    assert 0.2 <= found.duration <= len(spoken) / RATE
+
+
+def test_what_is_loud_enough_is_not_changed_and_no_softness_without_bounds():
+    assert raised(0.5, 0.25, 10) == raised(0.25, 0.25, 10) == 1
+    assert raised(0.05, 0.25, 10) == pytest.approx(5)
+    assert raised(0.001, 0.25, 10) == raised(0.0, 0.25, 10) == 10
+
+
+def test_the_engine_gets_soft_speech_louder():
+    class Keeps:
+        name = "keeps"
+
+        def transcribe(self, samples):
+            self.peak = np.abs(samples).max()
+            return Transcription("", 0.0)
+
+    listener = Listener(Keeps(), detector=Scripted())
+    for peak, given in ((0.01, 0.5), (0.8, 0.8), (0.0, 0.0)):
+        listener.hear(Utterance(np.full(RATE, peak, np.float32), 0.0, 1.0))
+        assert listener.engine.peak == pytest.approx(given)
