@@ -18,7 +18,6 @@ from jmceln_ros.segment.intake import Command, Intake, Job
 from jmceln_ros.segment.models import Models, free_memory, out_of_memory, set_thresholds
 from jmceln_ros.segment.outputs import Outputs, seconds_between, set_point, to_target
 from jmceln_ros.segment.settings import SegmentSettings
-from jmceln_ros.space.depth import is_rectified
 from jmceln_ros.space.space import Space
 
 if TYPE_CHECKING:
@@ -194,7 +193,7 @@ class Answerer:
             job.frame.header,
             mask=settings.target_mask if job.reply is None else "full",
             model=segmenter.name,
-            rectified=is_rectified(self._space.image_topic),
+            rectified=self._space.rectified,
             model_seconds=seconds,
         )
         if settings.depth:
