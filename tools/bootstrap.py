@@ -40,7 +40,7 @@ HEARTBEAT_S = 20.0
 
 # What CMakeLists.txt reads, at the top of the checkout.
 PACKAGE_PARTS = (
-    *("CMakeLists.txt", "package.xml"),
+    *("CMakeLists.txt", "LICENSE", "NOTICE", "package.xml"),
     *("action", "config", "jmceln_core", "jmceln_ros", "launch", "msg", "srv"),
 )
 

@@ -22,6 +22,7 @@ from support import ROOT
 PARTS = ("config", "jmceln_core", "jmceln_ros", "launch", "msg", "requirements", "srv")
 FILES = ("CMakeLists.txt", "LICENSE", "NOTICE", "README.md", "package.xml", "pyproject.toml", "setup.py")
 ROS_IS_IN_ENVIRONMENT = Path(sys.prefix, "share", "ament_cmake").is_dir()  # from wheels, not in a sourced prefix
+ROS_PREFIXES = dict.fromkeys(("AMENT_PREFIX_PATH", "CMAKE_PREFIX_PATH"), sys.prefix) if ROS_IS_IN_ENVIRONMENT else {}
 # From anywhere but the checkout: every file of config/ must be found inside the installation given as argument.
 FIND_CONFIG = """
 import sys
@@ -86,17 +87,26 @@ def test_wheel_carries_both_packages_and_every_file_of_config(source, tmp_path):
     check_config_is_found(site, tmp_path)
 
 
-@pytest.mark.ros
-def test_plain_colcon_build_installs_messages_modules_programs_and_config(source, tmp_path):
-    base = tmp_path / "workspace"
-    environ = {"COLCON_HOME": str(tmp_path / "colcon")}
-    if ROS_IS_IN_ENVIRONMENT:
-        environ |= {"AMENT_PREFIX_PATH": sys.prefix, "CMAKE_PREFIX_PATH": sys.prefix}
+def colcon_build(source: Path, base: Path, *cmake: str) -> Path:
+    """Where `colcon build`, with `cmake` as --cmake-args, installs the package at `source`; all it makes is in `base`."""
     places = ["--build-base", str(base / "build"), "--install-base", str(base / "install")]
     colcon = ["colcon", "--log-base", str(base / "log"), "build", "--paths", str(source), *places]
-    run([*colcon, "--cmake-args", "-DBUILD_TESTING=OFF"], tmp_path, **environ)
+    run([*colcon, "--cmake-args", *cmake], source, COLCON_HOME=str(base / "colcon"), **ROS_PREFIXES)
+    return base / "install" / "jmceln_ros"
 
-    prefix = base / "install" / "jmceln_ros"
+
+def messages_found(prefix: Path) -> tuple[Path, dict[str, str]]:
+    """The folder of the installed Python package's parent, and the variables with which its messages are imported."""
+    (message,) = prefix.rglob("jmceln_ros/msg/__init__.py")
+    site = message.parents[2]
+    python = str(site) if ROS_IS_IN_ENVIRONMENT else f"{site}:{os.environ.get('PYTHONPATH', '')}"
+    libraries = f"{prefix / 'lib'}:{os.environ.get('LD_LIBRARY_PATH', '')}"
+    return site, {"PYTHONPATH": python, "LD_LIBRARY_PATH": libraries}
+
+
+@pytest.mark.ros
+def test_plain_colcon_build_installs_messages_modules_programs_and_config(source, tmp_path):
+    prefix = colcon_build(source, tmp_path / "workspace", "-DBUILD_TESTING=OFF")
     programs = prefix / "lib" / "jmceln_ros"
     assert {path.name for path in programs.iterdir()} == {"segment_node", "speech_node", "camera_node"}
     assert all(os.access(path, os.X_OK) for path in programs.iterdir())
@@ -106,20 +116,97 @@ def test_plain_colcon_build_installs_messages_modules_programs_and_config(source
     wanted = {name for name in config_files() if not name.startswith("weights/")}
     assert {str(p.relative_to(share / "config")) for p in (share / "config").rglob("*") if p.is_file()} == wanted
 
-    (message,) = prefix.rglob("jmceln_ros/msg/__init__.py")
-    site = message.parents[2]
+    assert {"LICENSE", "NOTICE"} <= {path.name for path in share.iterdir()}
+
+    site, environ = messages_found(prefix)
     check_config_is_found(site, tmp_path)
     ask = "import jmceln_ros; print(list(jmceln_ros.__path__)); from jmceln_ros.msg import Target; "
     ask += "from jmceln_ros.srv import Segment, SetCommand; "
     ask += "[kind.__class__.__import_type_support__() for kind in (Target, Segment, SetCommand)]"
-    environ = {"PYTHONPATH": str(site), "LD_LIBRARY_PATH": f"{prefix / 'lib'}:{os.environ.get('LD_LIBRARY_PATH', '')}"}
-    if not ROS_IS_IN_ENVIRONMENT:
-        environ["PYTHONPATH"] += ":" + os.environ.get("PYTHONPATH", "")
     assert run([sys.executable, "-c", ask], tmp_path, **environ).startswith(f"['{site / 'jmceln_ros'}'")
     for program in programs.iterdir():
         module = module_run_by(program)
         assert (site / "jmceln_ros" / f"{module}.py").is_file()
     assert not [p for p in (ROOT / "jmceln_ros").rglob("*.py") if not (site / p.relative_to(ROOT)).is_file()]
+
+
+@pytest.fixture
+def interfaces(tmp_path: Path) -> Path:
+    """A copy of what `git sparse-checkout set msg srv` leaves: the two folders and the files at the top."""
+    copy = tmp_path / "interfaces"
+    for name in ("msg", "srv"):
+        shutil.copytree(ROOT / name, copy / name)
+    for path in ROOT.iterdir():
+        if path.is_file() and path.name != ".git":
+            shutil.copy(path, copy)
+    return copy
+
+
+@pytest.mark.ros
+def test_messages_alone_are_configured_without_the_rest_of_the_checkout(interfaces, tmp_path):
+    build = tmp_path / "build"
+    run(["cmake", "-S", str(interfaces), "-B", str(build), "-DJMCELN_MESSAGES_ONLY=ON"], tmp_path, **ROS_PREFIXES)
+    installed = (build / "cmake_install.cmake").read_text()
+    assert "/msg/Target.msg" in installed
+    assert "/srv/Segment.srv" in installed
+    for name in ("/jmceln_core", "/config", "/launch", "/segment_node"):
+        assert name not in installed, name
+
+
+CLIENT = """
+#include <jmceln_ros/msg/target.hpp>
+#include <jmceln_ros/srv/segment.hpp>
+
+int main()
+{
+  const jmceln_ros::msg::Target target;
+  const jmceln_ros::srv::Segment::Response response;
+  return response.success || target.status != jmceln_ros::msg::Target::UNKNOWN;
+}
+"""
+CLIENT_BUILD = """
+cmake_minimum_required(VERSION 3.22)
+project(client LANGUAGES C CXX)
+find_package(jmceln_ros REQUIRED)
+add_executable(client client.cpp)
+target_link_libraries(client ${jmceln_ros_TARGETS})
+"""
+# What a laptop has no use for, and must not need.
+FOREIGN = ("jmceln_core", "torch", "cv2", "timm", "transformers")
+
+
+@pytest.mark.ros
+@pytest.mark.slow
+def test_messages_alone_are_all_that_a_laptop_or_a_client_in_cpp_needs(interfaces, tmp_path):
+    prefix = colcon_build(interfaces, tmp_path / "workspace", "-DJMCELN_MESSAGES_ONLY=ON")
+    site, environ = messages_found(prefix)
+    ask = f"""
+import importlib.util, sys
+sys.modules.update(dict.fromkeys({FOREIGN}))  # None: an import of it fails
+from jmceln_ros.msg import Audio, Target, Transcript
+from jmceln_ros.srv import Segment, SetCommand
+for kind in (Audio, Target, Transcript, Segment, SetCommand):
+    kind.__class__.__import_type_support__()
+assert Target().status == Target.UNKNOWN
+assert not importlib.util.find_spec("jmceln_ros.segment_node")
+"""
+    run([sys.executable, "-c", ask], tmp_path, **environ)
+    assert {path.name for path in (site / "jmceln_ros").glob("*.py")} == {"__init__.py"}
+    assert not (site / "jmceln_core").exists()
+    assert {path.name for path in (prefix / "lib").iterdir() if path.is_dir()} == {site.parent.name}
+    share = {path.name for path in (prefix / "share" / "jmceln_ros").iterdir()}
+    assert share >= {"package.xml", "LICENSE", "msg", "srv"}
+    assert not share & {"config", "launch"}
+    assert sum(path.stat().st_size for path in prefix.rglob("*") if path.is_file()) < 20e6
+
+    client = tmp_path / "client"
+    client.mkdir()
+    (client / "client.cpp").write_text(CLIENT)
+    (client / "CMakeLists.txt").write_text(CLIENT_BUILD)
+    prefixes = ";".join([str(prefix), *ROS_PREFIXES.values()])
+    run(["cmake", "-S", ".", "-B", "build", f"-DCMAKE_PREFIX_PATH={prefixes}"], client)
+    run(["cmake", "--build", "build"], client)
+    run([str(client / "build" / "client")], client, **environ)
 
 
 def module_run_by(program: Path) -> str:
@@ -182,5 +269,5 @@ def test_image_leaves_the_same_packages_to_the_systems_numpy_as_the_environment(
 def test_image_is_built_from_everything_that_the_build_reads():
     allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     read = set(runpy.run_path(str(ROOT / "tools" / "bootstrap.py"))["PACKAGE_PARTS"]) - {"action"}
-    assert read | {"LICENSE", "requirements"} <= allowed
+    assert read | {"requirements"} <= allowed
     assert all((ROOT / name).exists() for name in allowed)
