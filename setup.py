@@ -14,6 +14,9 @@ def required(name: str) -> list[str]:
     return [line for line in lines if line and not line.startswith("#")]
 
 
+extras = {name: required(name) for name in ("train", "render", "speech")}
+extras["render"] += extras["train"]  # what renders writes a data set
+
 setup(
     name="jmceln",
     version=manifest.findtext("version"),
@@ -24,7 +27,7 @@ setup(
     license_files=["LICENSE", "NOTICE"],
     python_requires=">=3.10",
     install_requires=required("runtime"),
-    extras_require={"render": required("render"), "speech": required("speech")},
+    extras_require=extras | {"all": sorted({line for lines in extras.values() for line in lines})},
     packages=[*find_packages(include=["jmceln_core*", "jmceln_ros*"]), "jmceln_core._config"],
     # Presets and bundled weights, where jmceln_core.config looks for them.
     package_dir={"jmceln_core._config": "config"},

@@ -6,11 +6,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-from jsonargparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING, Any
 
 from jmceln_core.config import ConfigError, TrainConfig, resource
+from jmceln_core.extras import require
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser, Namespace
 
 
 def positive(text: str) -> int:
@@ -28,6 +30,9 @@ def refused(name: str, error: Exception) -> int:
 
 def training_parser(module: str, description: str) -> ArgumentParser:
     """A parser of `--config FILE` and TrainConfig's dotted fields, to which a command adds its own options."""
+    require("train")
+    from jsonargparse import ArgumentParser
+
     parser = ArgumentParser(prog=f"python -m {module}", description=description)
     parser.add_argument("--config", action="config", help="YAML file of TrainConfig's fields, or a recipe's name")
     parser.add_class_arguments(TrainConfig, None)
@@ -39,6 +44,8 @@ def parse_training(parser: ArgumentParser, arguments: Sequence[str] | None) -> t
 
     Ends the command as argparse does where a field's value is out of its range.
     """
+    from jsonargparse import Namespace
+
     words = list(sys.argv[1:] if arguments is None else arguments)
     for i, word in enumerate(words):
         if word == "--config" and i + 1 < len(words):

@@ -296,7 +296,7 @@ class Environment:
         # Compiling all of PyTorch takes a minute; Python compiles what is imported, when it is.
         pip += ["--progress-bar", "off", "--no-compile"]
         # In one call, so that pip sees every requirement at once.
-        files = ["runtime.txt", "speech.txt", "dev.txt"] + ["ros.txt"] * (self.ros.kind == "wheels")
+        files = ["runtime.txt", "train.txt", "speech.txt", "dev.txt"] + ["ros.txt"] * (self.ros.kind == "wheels")
         needed = [part for file in files for part in ("-r", str(ROOT / "requirements" / file))]
         lock = self.constraints()
         with self.step(2, "the packages of requirements/ (PyTorch is by far the largest)", "3 to 7 minutes"):

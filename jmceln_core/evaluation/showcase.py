@@ -16,12 +16,12 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-import skimage.data
 
 from jmceln_core import overlay
 from jmceln_core.answer import Segmentation, Status
 from jmceln_core.checkpoint import CheckpointError
 from jmceln_core.command import refused
+from jmceln_core.extras import require
 from jmceln_core.predict import check_writable, write_picture
 from jmceln_core.segmenter import Segmenter
 from jmceln_core.synthesis import table_scene
@@ -66,6 +66,9 @@ ASKED = (
 
 def pictures() -> dict[str, np.ndarray]:
     """(H, W, 3) uint8 RGB by name. The photographs are CC0 or in the public domain, as scikit-image says of them."""
+    require("train", "skimage")
+    import skimage.data
+
     return {
         "coffee": skimage.data.coffee(),
         "cat": skimage.data.chelsea(),

@@ -87,7 +87,8 @@ class Resampler:
 
 def read_wav(path: str | Path) -> tuple[np.ndarray, int]:
     """The samples of a WAV file as stored, (n, channels), and its rate in Hz. Raises AudioError with the path."""
-    from scipy.io import wavfile
+    with needed("scipy"):
+        from scipy.io import wavfile
 
     try:
         with warnings.catch_warnings():

@@ -2,7 +2,7 @@
 
     python -m jmceln_core.synthesis.render --objects DIR --scenes 4000 --out OUT --seed 0 [--workers 2] [--split ...]
 
-Needs VTK (`pip install -r requirements/render.txt`) and no display. A scene is a function of (seed, split, number)
+Needs VTK (requirements/render.txt) and no display. A scene is a function of (seed, split, number)
 alone: a run that was cut off goes on where it stopped, and a larger --scenes adds to what is there. OUT gets
 
     images/render_SPLIT_NUMBER.jpg
@@ -26,9 +26,9 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-from pycocotools import mask as coco_mask
 
-from jmceln_core.data.grounding import DataError, encoded
+from jmceln_core.data.grounding import DataError, Instance
+from jmceln_core.extras import require
 from jmceln_core.synthesis.tabletop import sentences
 from jmceln_core.synthesis.tabletop.facts import Facts
 from jmceln_core.synthesis.tabletop.scene import Scene, compose
@@ -72,16 +72,17 @@ def annotate(
         area = int(mask.sum())
         if area < SMALLEST:
             continue
-        rle = encoded(mask)
+        key = picture_id * _PER_PICTURE + index
+        marked = Instance.of_mask(key, thing.item.words.nouns[0], mask)
         annotations.append(
             {
-                "id": picture_id * _PER_PICTURE + index,
+                "id": marked.id,
                 "image_id": picture_id,
-                "category": thing.item.words.nouns[0],
-                "bbox": [float(v) for v in coco_mask.toBbox(rle)],
+                "category": marked.category,
+                "bbox": list(marked.box),
                 "area": area,
                 "iscrowd": 0,
-                "segmentation": {"size": [height, width], "counts": rle["counts"].decode("ascii")},
+                "segmentation": {"size": [height, width], "counts": marked.segmentation["counts"].decode("ascii")},
                 "object": thing.item.name,
             }
         )
@@ -136,11 +137,10 @@ _worker: tuple[Job, Renderer]  # of a worker process
 def _start(job: Job) -> None:
     global _worker
     try:
+        require("render")
         from jmceln_core.synthesis.tabletop.renderer import Renderer
     except ImportError as error:
-        raise DataError(
-            f"rendering needs VTK ({error}): pip install -r requirements/render.txt -c requirements/lock.txt"
-        ) from None
+        raise DataError(str(error)) from None
     cv2.setNumThreads(1)
     _worker = (job, Renderer())
 

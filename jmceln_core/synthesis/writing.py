@@ -10,7 +10,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-from pycocotools import mask as coco_mask
 
 from jmceln_core.data.grounding import Expression, Picture
 
@@ -46,7 +45,7 @@ def write_split(
             rle = {"size": i.segmentation["size"], "counts": i.segmentation["counts"].decode("ascii")}
             annotations.append({
                 "id": i.id, "image_id": picture.id, "category_id": category.setdefault(i.category, len(category) + 1),
-                "bbox": list(i.box), "area": int(coco_mask.area(i.segmentation)), "iscrowd": int(i.crowd),
+                "bbox": list(i.box), "area": int(i.mask(picture.height, picture.width).sum()), "iscrowd": int(i.crowd),
                 "segmentation": rle,
             })  # fmt: skip
         for e in sentences:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import cv2
 
+from jmceln_core.extras import require
 from jmceln_core.synthesis import table_scene
 from jmceln_ros.common.sources import SourceError, open_source
 from jmceln_ros.tools import spoken_demo
@@ -57,6 +58,7 @@ def run(
 
 def default_shows(output: Path) -> list[Show]:
     """scikit-image's photograph of a coffee cup, and the rendered table. Writes both to `output`."""
+    require("train", "skimage")
     from skimage import data
 
     photo, table = output / "photo.png", output / "table.png"

@@ -84,11 +84,15 @@ def test_wheel_carries_both_packages_and_every_file_of_config(source, tmp_path):
     assert f"\nVersion: {version}\n" in metadata
     assert "\nRequires-Python: >=3.10\n" in metadata
     assert "\nRequires-Dist: torch\n" in metadata
+    assert set(re.findall(r"^Provides-Extra: (.*)$", metadata, re.MULTILINE)) == {"train", "render", "speech", "all"}
+    for extra in ("train", "render", "all"):
+        assert re.search(rf'^Requires-Dist: pycocotools; extra == "{extra}"$', metadata, re.MULTILINE)
+    assert not re.search(r"^Requires-Dist: (pycocotools|webdataset|scikit-image)$", metadata, re.MULTILINE)
     check_config_is_found(site, tmp_path)
 
 
 def colcon_build(source: Path, base: Path, *cmake: str) -> Path:
-    """Where `colcon build`, with `cmake` as --cmake-args, installs the package at `source`; all it makes is in `base`."""
+    """Where `colcon build`, with `cmake` as --cmake-args, installs the package at `source`; all is made in `base`."""
     places = ["--build-base", str(base / "build"), "--install-base", str(base / "install")]
     colcon = ["colcon", "--log-base", str(base / "log"), "build", "--paths", str(source), *places]
     run([*colcon, "--cmake-args", *cmake], source, COLCON_HOME=str(base / "colcon"), **ROS_PREFIXES)

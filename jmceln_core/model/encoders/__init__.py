@@ -7,6 +7,7 @@ from typing import cast
 from torch import nn
 
 from jmceln_core.config import ConfigError, ImageEncoderConfig, TextEncoderConfig
+from jmceln_core.extras import require
 from jmceln_core.model.encoders.base import ImageEncoder, Levels, TextEncoder, TextFeatures
 
 __all__ = ["ImageEncoder", "Levels", "TextEncoder", "TextFeatures", "build_image_encoder", "build_text_encoder"]
@@ -19,6 +20,7 @@ def build_image_encoder(config: ImageEncoderConfig, *, pretrained: bool, fine: b
     """
     encoder: nn.Module
     if config.name == "clip_rn101":
+        require("train", "open_clip")
         from jmceln_core.model.encoders.clip import ClipImageEncoder
 
         encoder = ClipImageEncoder(pretrained=pretrained, c5=config.c5)
@@ -53,6 +55,7 @@ def build_text_encoder(config: TextEncoderConfig, *, pretrained: bool) -> TextEn
     """The text encoder `config.name`; `pretrained` loads its published or bundled weights."""
     encoder: nn.Module
     if config.name == "clip_rn101":
+        require("train", "open_clip")
         from jmceln_core.model.encoders.clip import ClipTextEncoder
 
         encoder = ClipTextEncoder(pretrained=pretrained, tokens=config.tokens)

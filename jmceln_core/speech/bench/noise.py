@@ -8,9 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from scipy import signal
 
 from jmceln_core.speech.audio import RATE
+from jmceln_core.speech.missing import needed
+
+with needed("scipy"):
+    from scipy import signal
 
 #: Seconds of silence or noise around spoken sentences: the endpointer needs something to find their ends in.
 BEFORE, AFTER = 0.5, 1.0
