@@ -3,7 +3,7 @@
 #
 #     docker build -t jmceln .
 #     docker run --rm --gpus all --network host jmceln
-ARG ROS_DISTRO=kilted
+ARG ROS_DISTRO=jazzy
 FROM ros:${ROS_DISTRO}-ros-base
 
 SHELL ["/bin/bash", "-eo", "pipefail", "-c"]
@@ -21,22 +21,18 @@ RUN --mount=type=bind,source=package.xml,target=/tmp/src/jmceln_ros/package.xml 
 
 # What pip brings: PyTorch with its own CUDA libraries, so that the base image needs none; the host has the driver.
 # TORCH_INDEX chooses another CUDA for an older driver: https://download.pytorch.org/whl/cu126, or .../cpu for none.
-# The system's NumPy stays, because ROS's messages are compiled against it; what depends on its version is not locked.
 ARG TORCH_INDEX=
-RUN --mount=type=bind,source=requirements,target=/tmp/requirements \
+RUN --mount=type=bind,source=requirements,target=/tmp/src/requirements \
+    --mount=type=bind,source=tools,target=/tmp/src/tools \
     --mount=type=cache,target=/root/.cache/pip \
-    python3 -m venv --system-site-packages venv \
-    && grep -vE '^(imageio|numpy|opencv-python-headless|pycocotools|scikit-image|scipy|setuptools|tifffile)==' \
-        /tmp/requirements/lock.txt > constraints.txt \
-    && python3 -c 'import numpy; print(f"numpy=={numpy.__version__}")' >> constraints.txt \
-    && venv/bin/pip install ${TORCH_INDEX:+--extra-index-url "${TORCH_INDEX}"} \
-        -c constraints.txt -r /tmp/requirements/runtime.txt -r /tmp/requirements/speech.txt
+    . "/opt/ros/${ROS_DISTRO}/setup.bash" \
+    && PIP_EXTRA_INDEX_URL="${TORCH_INDEX}" /tmp/src/tools/robot_env.sh --venv /opt/jmceln/venv speech
 
 # The package. From a bind mount: the weights are in the image once.
 RUN --mount=type=bind,target=/tmp/src/jmceln_ros \
     . "/opt/ros/${ROS_DISTRO}/setup.bash" \
     && colcon --log-base /tmp/log build --paths /tmp/src/jmceln_ros --build-base /tmp/build --install-base install \
-        --cmake-args -DBUILD_TESTING=OFF -DCMAKE_BUILD_TYPE=Release \
+        --cmake-args -DBUILD_TESTING=OFF -DCMAKE_BUILD_TYPE=Release -DPython3_EXECUTABLE=/opt/jmceln/venv/bin/python \
     && rm -rf /tmp/log /tmp/build
 
 COPY --chmod=755 <<'EOF' /entrypoint.sh
@@ -51,7 +47,7 @@ RUN useradd --create-home --groups video jmceln
 USER jmceln
 WORKDIR /home/jmceln
 
-# The nodes' `env python3` is the environment's; ros2 itself is the system's.
+# `python` is the environment's, as it is for the nodes; ros2 itself has the system's.
 # UDP only: with --network host and a /dev/shm of its own, Fast DDS would take the host for reachable by shared memory.
 ENV PATH=/opt/jmceln/venv/bin:${PATH} \
     FASTDDS_BUILTIN_TRANSPORTS=UDPv4 \

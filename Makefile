@@ -47,7 +47,7 @@ help:
 	@echo 'make clean      remove what tests, demo and colcon left behind'
 	@echo 'make distclean  remove the environment as well'
 	@echo
-	@echo 'Variables: PYTHON=$(PYTHON) (3.10 to 3.13)  VENV=$(VENV)  ROS=$(ROS) (auto, system, wheels)'
+	@echo 'Variables: PYTHON=$(PYTHON) (3.10 to 3.14)  VENV=$(VENV)  ROS=$(ROS) (auto, system, wheels)'
 
 env:
 	@$(PYTHON) tools/bootstrap.py --venv "$(VENV)" --ros "$(ROS)"

@@ -34,7 +34,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PYTHON_VERSIONS = ((3, 10), (3, 13))  # first and last; ROS wheels exist for these
+PYTHON_VERSIONS = ((3, 10), (3, 14))  # first and last; ROS wheels exist for these
 DISK_NEEDED_GB = 8  # the environment takes 6 GB, most of it CUDA; pip's downloads take as much, maybe on another disk
 HEARTBEAT_S = 20.0
 
@@ -149,6 +149,17 @@ def check_machine(venv: Path, ros: Ros) -> None:
         missing.append(f"{DISK_NEEDED_GB} GB of free disk in {venv.parent} (there are {free_gb:.1f})")
     if missing:
         raise BootstrapError("this machine lacks\n  - " + "\n  - ".join(missing))
+
+
+def lock_beside_numpy() -> str:
+    """The lock without what depends on NumPy's version, and with NumPy as this Python has it, in the last line."""
+    call = [sys.executable, "-c", "import numpy; print(numpy.__version__)"]
+    numpy = subprocess.run(call, capture_output=True, text=True, check=False)
+    if numpy.returncode:
+        raise BootstrapError(f"{sys.executable} cannot import numpy, which ROS needs (apt install python3-numpy)")
+    lock = (ROOT / "requirements" / "lock.txt").read_text().splitlines()
+    lines = [line for line in lock if line.split("==")[0] not in BOUND_TO_NUMPY]
+    return "\n".join([*lines, f"numpy=={numpy.stdout.strip()}"]) + "\n"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -309,20 +320,10 @@ class Environment:
 
     def constraints(self) -> Path:
         """The lock file; on a ROS machine, one that leaves the system's NumPy, and what depends on it, alone."""
-        lock = ROOT / "requirements" / "lock.txt"
         if self.ros.kind == "wheels":
-            return lock
-        lines = [line for line in lock.read_text().splitlines() if line.split("==")[0] not in BOUND_TO_NUMPY]
-        numpy = subprocess.run(
-            [sys.executable, "-c", "import numpy; print(numpy.__version__)"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if numpy.returncode:
-            raise BootstrapError(f"{sys.executable} cannot import numpy, which ROS needs (apt install python3-numpy)")
+            return ROOT / "requirements" / "lock.txt"
         path = self.venv / "constraints.txt"
-        path.write_text("\n".join([*lines, f"numpy=={numpy.stdout.strip()}"]) + "\n")
+        path.write_text(lock_beside_numpy())
         return path
 
     def adapt_cmake_files(self) -> None:
@@ -498,9 +499,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         default="auto",
         help="where ROS 2 comes from: the sourced installation, wheels, or the first that is there (default: auto)",
     )
+    parser.add_argument(
+        "--constraints",
+        action="store_true",
+        help="print the lock that leaves this Python's NumPy alone, and make nothing: for tools/robot_env.sh",
+    )
     options = parser.parse_args(arguments)
     venv = options.venv.absolute()
     try:
+        if options.constraints:
+            print(lock_beside_numpy(), end="")
+            return 0
         with exclusive(venv):
             Environment(venv, find_ros(options.ros, os.environ), insists=options.ros != "auto").ensure()
     except BootstrapError as error:
