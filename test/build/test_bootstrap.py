@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -323,6 +324,31 @@ def test_lock_without_numpy_for_a_ros_machine(bootstrap, checkout):
     assert names.count("numpy") == 1
     assert "torch" in names
     assert "opencv-python-headless" not in names
+
+
+def test_lock_beside_the_systems_numpy_is_printed_for_the_script_of_a_robot(bootstrap, checkout, capsys):
+    assert bootstrap.main(["--constraints"]) == 0
+    environment = bootstrap.Environment(checkout / ".venv", bootstrap.Ros("system", "jazzy"))
+    environment.venv.mkdir()
+    assert capsys.readouterr().out == environment.constraints().read_text()
+    assert [path.name for path in environment.venv.iterdir()] == ["constraints.txt"]
+
+
+@pytest.mark.parametrize(
+    "name", ["README.md", "docs/install.md", "CONTRIBUTING.md", "Makefile", "requirements/lock.txt"]
+)
+def test_documents_name_the_pythons_that_are_accepted(bootstrap, name):
+    first, last = ("{}.{}".format(*version) for version in bootstrap.PYTHON_VERSIONS)
+    assert set(re.findall(r"\b3\.\d+ to 3\.\d+\b", (ROOT / name).read_text())) == {f"{first} to {last}"}
+
+
+@pytest.mark.parametrize(("version", "accepted"), [((3, 9), False), ((3, 10), True), ((3, 14), True), ((3, 15), False)])
+def test_python_out_of_range_is_named_with_a_remedy(bootstrap, monkeypatch, checkout, version, accepted):
+    monkeypatch.setattr(bootstrap.sys, "version_info", (*version, 0))
+    monkeypatch.setattr(bootstrap, "DISK_NEEDED_GB", 10**9)  # so that there is always something to complain of
+    with pytest.raises(bootstrap.BootstrapError) as error:
+        bootstrap.check_machine(checkout / ".venv", bootstrap.Ros("system", "lyrical"))
+    assert ("Python 3.10 to 3.14" not in str(error.value)) == accepted
 
 
 def test_state_on_disk_is_plain_json(steps, checkout):

@@ -19,7 +19,7 @@ import yaml
 from jmceln_core import Status
 from support import ROOT
 
-PARTS = ("config", "jmceln_core", "jmceln_ros", "launch", "msg", "requirements", "srv")
+PARTS = ("config", "jmceln_core", "jmceln_ros", "launch", "msg", "requirements", "srv", "test")
 FILES = ("CMakeLists.txt", "LICENSE", "NOTICE", "README.md", "package.xml", "pyproject.toml", "setup.py")
 ROS_IS_IN_ENVIRONMENT = Path(sys.prefix, "share", "ament_cmake").is_dir()  # from wheels, not in a sourced prefix
 ROS_PREFIXES = dict.fromkeys(("AMENT_PREFIX_PATH", "CMAKE_PREFIX_PATH"), sys.prefix) if ROS_IS_IN_ENVIRONMENT else {}
@@ -110,7 +110,7 @@ def messages_found(prefix: Path) -> tuple[Path, dict[str, str]]:
 
 @pytest.mark.ros
 def test_plain_colcon_build_installs_messages_modules_programs_and_config(source, tmp_path):
-    prefix = colcon_build(source, tmp_path / "workspace", "-DBUILD_TESTING=OFF")
+    prefix = colcon_build(source, tmp_path / "workspace", f"-DPython3_EXECUTABLE={sys.executable}")
     programs = prefix / "lib" / "jmceln_ros"
     assert {path.name for path in programs.iterdir()} == {"segment_node", "speech_node", "camera_node"}
     assert all(os.access(path, os.X_OK) for path in programs.iterdir())
@@ -129,9 +129,30 @@ def test_plain_colcon_build_installs_messages_modules_programs_and_config(source
     ask += "[kind.__class__.__import_type_support__() for kind in (Target, Segment, SetCommand)]"
     assert run([sys.executable, "-c", ask], tmp_path, **environ).startswith(f"['{site / 'jmceln_ros'}'")
     for program in programs.iterdir():
-        module = module_run_by(program)
+        module = module_run_by(program, sys.executable)
         assert (site / "jmceln_ros" / f"{module}.py").is_file()
     assert not [p for p in (ROOT / "jmceln_ros").rglob("*.py") if not (site / p.relative_to(ROOT)).is_file()]
+    check_colcon_test(source, tmp_path / "workspace")
+
+
+def check_colcon_test(source: Path, base: Path) -> None:
+    """`colcon test` of a file: with the build's Python and messages, whatever this process has on its paths."""
+    ctest = base / "build" / "jmceln_ros" / "CTestTestfile.cmake"
+    if "test_matching" not in ctest.read_text():
+        assert not list(Path(sys.prefix).glob("share/ament_cmake_pytest")), "nothing was added to `colcon test`"
+        pytest.skip("the rest was seen; `colcon test` needs ament_cmake_pytest (`make env`)")
+    places = ["--build-base", str(base / "build"), "--install-base", str(base / "install")]
+    colcon = ["colcon", "--log-base", str(base / "log"), "test", "--return-code-on-test-failure"]
+    call = [*colcon, "--paths", str(source), *places, "--ctest-args", "-R", "^test_(matching|diagnostics)$"]
+    ours = {"COLCON_HOME": str(base / "colcon"), **ROS_PREFIXES}
+    if ROS_IS_IN_ENVIRONMENT:
+        ours["PYTHONPATH"] = ""
+    run(call, source, **ours)
+    results = {path.name: ElementTree.parse(path).getroot() for path in (base / "build").rglob("*.xunit.xml")}
+    assert set(results) == {"test_matching.xunit.xml", "test_diagnostics.xunit.xml"}
+    for result in results.values():
+        (suite,) = result.iter("testsuite")
+        assert int(suite.get("tests")) > int(suite.get("skipped"))
 
 
 @pytest.fixture
@@ -213,10 +234,22 @@ assert not importlib.util.find_spec("jmceln_ros.segment_node")
     run([str(client / "build" / "client")], client, **environ)
 
 
-def module_run_by(program: Path) -> str:
-    """The module of jmceln_ros whose main() an installed program runs."""
+@pytest.mark.ros
+def test_nodes_start_with_env_python3_where_the_build_was_given_no_python_that_a_first_line_can_name(source, tmp_path):
+    blank = tmp_path / "my folder" / "python3"
+    blank.parent.mkdir()
+    blank.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    blank.chmod(0o755)
+    for number, arguments in enumerate(([], [f"-DPython3_EXECUTABLE={blank}"])):
+        build = tmp_path / str(number)
+        run(["cmake", "-S", str(source), "-B", str(build), "-DBUILD_TESTING=OFF", *arguments], tmp_path, **ROS_PREFIXES)
+        assert module_run_by(build / "programs" / "segment_node", "/usr/bin/env python3") == "segment_node"
+
+
+def module_run_by(program: Path, python: str) -> str:
+    """The module of jmceln_ros whose main() an installed program runs, with that Python."""
     match = re.fullmatch(
-        r"#!/usr/bin/env python3\nfrom jmceln_ros\.(\w+) import main\n\nmain\(\)\n", program.read_text()
+        rf"#!{re.escape(python)}\nfrom jmceln_ros\.(\w+) import main\n\nmain\(\)\n", program.read_text()
     )
     assert match, program.read_text()
     return match[1]
