@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib.metadata
 import json
 import re
@@ -127,23 +128,18 @@ def test_an_extra_is_missed_by_the_modules_of_its_file():
 
 
 def closure(*files: str) -> set[str]:
-    """The packages of requirements files with all that these bring along, as installed here."""
+    """The packages of requirements files with all that these bring along, as far as they are installed here."""
     found: set[str] = set()
-    waiting = [Requirement(line) for file in files for line in lines(file)]
+    waiting = [(Requirement(line), [""]) for file in files for line in lines(file)]  # with extras of who asks for it
     while waiting:
-        requirement = waiting.pop()
-        extras = ["", *requirement.extras]
-        if requirement.marker and not any(requirement.marker.evaluate({"extra": extra}) for extra in extras):
-            continue
+        requirement, extras = waiting.pop()
         name = normal(requirement.name)
-        if name in found:
-            continue
-        found.add(name)
-        for line in importlib.metadata.requires(name) or []:
-            further = Requirement(line)
-            if not further.marker or any(further.marker.evaluate({"extra": extra}) for extra in extras):
-                further.marker = None
-                waiting.append(further)
+        asked = not requirement.marker or any(requirement.marker.evaluate({"extra": extra}) for extra in extras)
+        if asked and name not in found:
+            found.add(name)
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+                brought = importlib.metadata.requires(name) or []
+                waiting += [(Requirement(line), ["", *requirement.extras]) for line in brought]
     return found
 
 
