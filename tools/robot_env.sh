@@ -81,7 +81,7 @@ CHECK
 
 cat <<END
 
-robot_env: $venv is ready. In the workspace ($(cd "$root/../.." && pwd), if that is it):
+robot_env: $venv is ready. In the workspace:
 
     colcon build --packages-select jmceln_ros --cmake-args -DPython3_EXECUTABLE=$venv/bin/python
     source install/setup.bash
