@@ -61,8 +61,13 @@ MAKE_VARIABLES = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES")
 # On a ROS machine the system's compiled messages fix the NumPy version; these packages have to suit it, so that the
 # lock's versions of them hold only where NumPy comes from the lock as well.
 BOUND_TO_NUMPY = {
-    "numpy",
+    "contourpy",
     "imageio",
+    "matplotlib",
+    "ml-dtypes",
+    "numpy",
+    "onnx",
+    "onnxruntime",
     "opencv-python-headless",
     "pycocotools",
     "scikit-image",

@@ -68,7 +68,8 @@ echo "robot_env: $files for ROS 2 $ROS_DISTRO, Python $version, $(tail -n 1 "$co
 "$venv/bin/python" -m pip install pip
 set --
 for file in $files; do set -- "$@" -r "$root/requirements/$file.txt"; done
-"$venv/bin/python" -m pip install "$@"
+# Where nothing suits the NumPy, pip is to say so, and not to compile an OpenCV of years ago.
+"$venv/bin/python" -m pip install --only-binary onnx,onnxruntime,opencv-python-headless,scipy "$@"
 
 "$venv/bin/python" - "$(tail -n 1 "$constraints")" <<'CHECK' || fail "the environment does not work; remove $venv and try again"
 import sys

@@ -7,6 +7,7 @@ import contextlib
 import importlib.metadata
 import json
 import re
+import runpy
 import subprocess
 import sys
 from functools import cache
@@ -141,6 +142,20 @@ def closure(*files: str) -> set[str]:
                 brought = importlib.metadata.requires(name) or []
                 waiting += [(Requirement(line), ["", *requirement.extras]) for line in brought]
     return found
+
+
+def test_what_does_not_suit_the_oldest_numpy_of_ros_is_not_locked_beside_it():
+    """Humble's is 1.21.5: what wants a newer one is left to pip, which looks for a version that suits."""
+    bound = runpy.run_path(str(ROOT / "tools" / "bootstrap.py"))["BOUND_TO_NUMPY"]
+    picky = set()
+    for name in closure("runtime.txt", "train.txt", "speech.txt"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            for line in map(Requirement, importlib.metadata.requires(name) or []):
+                asked = line.name == "numpy" and (not line.marker or line.marker.evaluate({"extra": ""}))
+                if asked and not line.specifier.contains("1.21.5"):
+                    picky.add(name)
+    assert {"opencv-python-headless", "onnx", "ml-dtypes"} <= picky
+    assert picky - bound == set()
 
 
 @pytest.fixture(scope="module")
