@@ -10,6 +10,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
@@ -44,28 +45,35 @@ from jmceln_ros.segment.statistics import Condition, Statistics, gpu_memory, to_
 from jmceln_ros.space.space import Space
 from jmceln_ros.srv import Segment, SetCommand
 
+#: How long a question about a camera nobody was listening to waits for its image, seconds.
+QUESTION_PATIENCE = 2.0
+
+#: Without an image for so long while a command is in force, seconds, the log says what may be wrong, so often.
+_SILENCE, _REPEAT = 3.0, 30.0
+
 
 class SegmentNode(ManagedNode):
     """Answers the newest image for the command in force, and questions asked beside the stream.
 
-    configure loads the model, activate subscribes and starts the one worker thread in which all inference happens,
-    deactivate stops both and keeps the model, cleanup lets it go. Commands are kept, services answered and diagnostics
-    published in every state.
+    configure loads the model, activate starts the one worker thread in which all inference happens and lets images in
+    as they are needed, deactivate stops both and keeps the model, cleanup lets it go. Commands are kept, services
+    answered and diagnostics published in every state.
 
     `make_segmenter` builds the model from the parameters; `check_model` says in words why that cannot succeed, as far
-    as it is known beforehand.
+    as it is known beforehand. `options` are those of rclpy's Node.
     """
 
     def __init__(
         self,
         make_segmenter: SegmenterFactory = load_segmenter,
         check_model: Callable[[SegmentSettings], str] = check_segmenter,
+        **options: Any,
     ) -> None:
         # Before the node: what goes wrong after this takes it down (destroy_node).
         self._models = Models(
             make_segmenter, lambda settings, error: self._later(lambda: self._on_model(settings, error))
         )
-        super().__init__("segment_node")
+        super().__init__("segment_node", **options)
         self._check_model = check_model
         self._settings = parameters.declare(self, SegmentSettings)
         if problem := _frame_problem(self._settings):
@@ -104,7 +112,7 @@ class SegmentNode(ManagedNode):
         self._diagnose()
         begin = time.perf_counter()
         try:
-            self._models.load(self._settings)
+            self._models.load(self._settings, self._aside)
         except Exception as error:
             self.get_logger().debug(traceback.format_exc())
             self._trouble = f"cannot load {name}: {error} [{type(error).__name__}]"
@@ -114,9 +122,6 @@ class SegmentNode(ManagedNode):
         if self._trouble:  # behind the handler: while it runs, the error keeps what was loaded so far
             self._release("unconfigured")
             self._diagnose()
-            return TransitionCallbackReturn.FAILURE
-        if not self.context.ok():  # told to end while it loaded; topics cannot be made any more
-            self._release("unconfigured")
             return TransitionCallbackReturn.FAILURE
         try:
             self._outputs = Outputs(self, qos.PROFILES[self._settings.qos_result])
@@ -131,7 +136,7 @@ class SegmentNode(ManagedNode):
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Subscribes to the images and starts answering."""
+        """Starts answering; images are subscribed to as soon as there is something to answer."""
         assert self._outputs is not None
         result = super().on_activate(state)
         self._answerer = Answerer(
@@ -142,11 +147,12 @@ class SegmentNode(ManagedNode):
             self._space,
             self._statistics,
             self._settings,
-            served=lambda: self._later(self._say_command),
+            served=lambda: self._later(self._on_served),
         )
         self._statistics.restart()
         self._answerer.start()
         try:
+            self._inputs.connect(self._settings)  # wanted or not: what is wrong with it is to be known now
             self._connect()
         except ParameterProblem as error:
             self.get_logger().fatal(str(error))
@@ -185,7 +191,10 @@ class SegmentNode(ManagedNode):
 
     def _on_frame(self, message: Image | CompressedImage) -> None:
         self._statistics.received()
+        asked = self._intake.waiting
         self._intake.put(message)
+        if asked:
+            self._later(self._connect)
 
     def _on_command(self, message: String) -> None:
         self._order(message.data)
@@ -194,6 +203,7 @@ class SegmentNode(ManagedNode):
         """Puts a command in force, or ends the one that is, and says so."""
         command = self._intake.order(text, self._now())
         ends = blank(text)
+        self._later(self._connect)
         self._active_command.publish(String(data="" if ends else text))
         if ends:
             self.get_logger().info("empty command: stopped")
@@ -201,8 +211,9 @@ class SegmentNode(ManagedNode):
             self.get_logger().info(f"command {command.sequence} {text!r} is kept until the node is active")
         return command
 
-    def _say_command(self) -> None:
-        """Publishes the command in force. For the executor's thread, where commands come: the last one said counts."""
+    def _on_served(self) -> None:
+        """Says which command is in force. In the executor's thread, where commands come: the last one said counts."""
+        self._connect()
         command = self._intake.active
         self._active_command.publish(String(data=command.text if command else ""))
 
@@ -221,6 +232,7 @@ class SegmentNode(ManagedNode):
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         refused = self._intake.pause(not request.data)
         refuse(refused, "the node was disabled before the question was answered")
+        self._later(self._connect)
         response.success = True
         response.message = "enabled" if request.data else "disabled: commands are kept, frames are not answered"
         self.get_logger().info(response.message)
@@ -233,10 +245,21 @@ class SegmentNode(ManagedNode):
             else:
                 reply(Segment.Response(success=True, target=outcome))
 
+        image = request.image if len(request.image.data) else None
+        patience = QUESTION_PATIENCE if self._settings.lazy else 0.0
         try:
-            self._intake.ask(request.command, self._now(), answer, request.image if len(request.image.data) else None)
+            self._intake.ask(request.command, self._now(), answer, image, patience=patience)
         except Unanswerable as error:
             answer(str(error))
+        if self._intake.waiting:
+            self._later(self._connect)
+            self._once(patience, self._give_up)
+
+    def _give_up(self) -> None:
+        """Refuses the questions for which no image came in time."""
+        overdue = self._intake.overdue()
+        refuse(overdue, f"no image came within {QUESTION_PATIENCE:g} s: {self._inputs.silence()}; or send one along")
+        self._connect()
 
     def _on_parameters(self, changes: list[Parameter]) -> SetParametersResult:
         values = {change.name: change.value for change in changes}
@@ -265,10 +288,23 @@ class SegmentNode(ManagedNode):
         self._models.change(settings)
 
     def _connect(self) -> None:
-        """Makes the topics what the parameters ask for, while the node is active."""
+        """Makes the topics what the parameters and the work ask for, while the node is active."""
         if self._answerer is not None and self._outputs is not None:
-            self._inputs.connect(self._settings)
+            idle = bool(self._idle())
+            self._inputs.connect(self._settings, wanted=not idle)
+            if idle:
+                self._intake.forget()  # a question that comes later is not about what was seen now
             self._outputs.broadcast(self._settings.target_frame)
+
+    def _idle(self) -> str:
+        """Why no images are needed now, in a word or two; empty when they are."""
+        if self._answerer is None:
+            return self._state
+        if not self._settings.lazy or self._intake.waiting:
+            return ""
+        if self._intake.paused:
+            return "disabled"
+        return "" if self._intake.active else "no command"
 
     def _on_model(self, settings: SegmentSettings, error: Exception | None) -> None:
         """The end of the loading that a change of the model's parameters began."""
@@ -286,7 +322,14 @@ class SegmentNode(ManagedNode):
     def _diagnose(self) -> None:
         """Publishes the node's state, once a second by a timer of the steady clock."""
         settings, command, loading = self._settings, self._intake.active, self._models.loading
-        segmenter = self._models.segmenter
+        segmenter, idle = self._models.segmenter, self._idle()
+        seconds, summary = self._inputs.seconds, self._statistics.summary()
+        silence = ""
+        if command and not self._intake.paused and min(seconds, summary.frame_age) > _SILENCE:
+            silence = self._inputs.silence()
+            self.get_logger().warning(
+                f"no image for {min(seconds, summary.frame_age):.0f} s: {silence}", throttle_duration_sec=_REPEAT
+            )
         condition = Condition(
             state=self._state,
             model=segmenter.name if segmenter else "",
@@ -294,14 +337,17 @@ class SegmentNode(ManagedNode):
             enabled=not self._intake.paused,
             command=command.text if command else "",
             command_age=seconds_between(command.arrival, self._now()) if command else math.nan,
+            subscribed=seconds,
+            silence=silence,
             patience=max(Condition.patience, 3 / settings.max_rate if settings.max_rate else 0.0),
         )
         status = to_status(
-            self._statistics.summary(),
+            summary,
             condition,
             name=f"{self.get_fully_qualified_name()}: answers",
             hardware_id=self._inputs.image_topic,
             values={
+                "images": f"not subscribed: {idle}" if idle else f"subscribed to {self._inputs.image_topic}",
                 "model being loaded": _model_name(loading) if loading else "none",
                 "GPU memory": gpu_memory(str(getattr(segmenter, "device", "cpu"))),
             },
@@ -318,6 +364,15 @@ class SegmentNode(ManagedNode):
     def _age(self, frame: Image | CompressedImage) -> float:
         """Seconds since the frame's stamp, nan without one."""
         return seconds_between(frame.header.stamp, self._now())
+
+    def _once(self, seconds: float, work: Callable[[], None]) -> None:
+        """Has the executor do something after a while."""
+
+        def run() -> None:
+            self.destroy_timer(timer)
+            work()
+
+        timer = self.create_timer(seconds, run, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def _later(self, work: Callable[[], None]) -> None:
         """Has the executor do something soon; from any thread."""

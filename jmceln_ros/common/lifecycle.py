@@ -4,20 +4,34 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
+import time
 import traceback
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from concurrent import futures
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import rclpy
+from lifecycle_msgs.srv import GetAvailableStates, GetAvailableTransitions, GetState
 from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
+from jmceln_ros.common.bond import Bond
 from jmceln_ros.common.parameters import ParameterProblem
 
 if TYPE_CHECKING:
     from rclpy.node import Node
+
+
+Loaded = TypeVar("Loaded")
+
+#: Configure fails when what it loads is not there after so many seconds.
+LOADING_LIMIT = 120.0
+
+# Services that are answered while something loads.
+_ABOUT_STATE = (GetState, GetAvailableStates, GetAvailableTransitions)
 
 
 class NodeFailure(RuntimeError):
@@ -74,13 +88,15 @@ def _spin(node: Node) -> None:
 class ManagedNode(LifecycleNode):
     """A lifecycle node that stops working when it is deactivated and lets its model go when it is cleaned up.
 
-    Subclasses write on_configure and on_activate, `stop` and `_release`, and have `autostart` in their settings.
+    Subclasses write on_configure and on_activate, `stop`, `_release` and `_diagnose`, and have `autostart` in their
+    settings. `options` are those of rclpy's Node: namespace, parameter_overrides, context ...
     """
 
     _settings: Any
 
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
+    def __init__(self, name: str, **options: Any) -> None:
+        super().__init__(name, **options)
+        self._bond = Bond(self)
         self._state = "unconfigured"
         self._trouble = ""  # why the node cannot work, in words
 
@@ -92,13 +108,68 @@ class ManagedNode(LifecycleNode):
     def _release(self, state: str) -> None:
         """Lets the model and the publishers go; `state` is the one from now on."""
 
+    @abstractmethod
+    def _diagnose(self) -> None:
+        """Publishes the node's state."""
+
+    def _aside(self, load: Callable[[], Loaded]) -> Loaded:
+        """What `load` returns or raises; a TimeoutError after LOADING_LIMIT seconds. For a transition, which may last.
+
+        It works in a thread of its own. Meanwhile this one, the executor's, whose callback the transition is, answers
+        who asks for the node's state and publishes diagnostics; everything else waits. When the process is told to
+        end, that is what happens once `load` is through, which cannot be interrupted.
+        """
+        loaded: futures.Future[Loaded] = futures.Future()
+
+        def work() -> None:
+            try:
+                loaded.set_result(load())
+            except Exception as error:
+                loaded.set_exception(error)
+
+        threading.Thread(target=work, name="load", daemon=True).start()
+        begin = told = time.monotonic()
+        try:
+            while self.context.ok() and not loaded.done():
+                if (now := time.monotonic()) > begin + LOADING_LIMIT:
+                    raise TimeoutError(f"it is not there after {LOADING_LIMIT:g} s")
+                if now > told + 1.0:
+                    told = now
+                    self._diagnose()
+                self._answer_about_state()
+                futures.wait([loaded], 0.02)
+        except KeyboardInterrupt:
+            futures.wait([loaded])
+            raise
+        futures.wait([loaded])
+        if not self.context.ok():  # what is an end for `run`; rclpy would go on with a transition that returns
+            raise KeyboardInterrupt
+        return loaded.result()
+
+    def _answer_about_state(self) -> None:
+        """Does for a few services what the executor does for all of them, when it is not in a transition."""
+        for service in self.services:
+            if service.srv_type in _ABOUT_STATE:
+                with service.handle:
+                    taken: Any = service.handle.service_take_request(service.srv_type.Request)
+                request, header = taken or (None, None)
+                if header is not None:
+                    service.send_response(service.callback(request, service.srv_type.Response()), header)
+
     def start(self) -> None:
         """Configures and activates if the parameter `autostart` says so."""
         if self._settings.autostart and self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
             self.trigger_activate()
 
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Lets the publishers speak, and a manager know that the node lives."""
+        result = super().on_activate(state)
+        self._bond.form()
+        return result
+
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stops working; the model stays."""
+        self._bond.end()
         self.stop()
         self._state = "inactive"
         return super().on_deactivate(state)
@@ -112,6 +183,7 @@ class ManagedNode(LifecycleNode):
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stops working and lets the model go, from any state."""
+        self._bond.end()
         self.stop()
         result = super().on_shutdown(state)
         self._release("finalized")
@@ -119,6 +191,7 @@ class ManagedNode(LifecycleNode):
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Back to unconfigured, from where the node can be configured again."""
+        self._bond.end()
         self.stop()
         self._release("unconfigured")
         return TransitionCallbackReturn.SUCCESS

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
+from rclpy.clock import Clock, ClockType
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from jmceln_ros.common import qos
 from jmceln_ros.segment.settings import SegmentSettings
+from jmceln_ros.space.matching import Recent
 from jmceln_ros.space.space import Space
 
 if TYPE_CHECKING:
     from rclpy.node import Node
     from rclpy.service import Service
     from rclpy.subscription import Subscription
+    from rclpy.timer import Timer
+
+
+#: How long the first images after subscribing are held back for want of their depth and calibration, seconds: these
+#: topics come into being one after the other, and mode "once" takes the first image there is.
+_SETTLING = 1.0
+
+_TOPICS = {"raw": "image", "compressed": "image/compressed"}
 
 
 class Inputs:
@@ -28,38 +39,109 @@ class Inputs:
         self._node = node
         self._on_frame = on_frame
         self._space = space
+        self._settings: SegmentSettings | None = None
         self._subscriptions: dict[str, Subscription] = {}
+        self._since = 0.0  # monotonic
+        self._settling = False  # whether images are held back
+        self._held: Any = None  # the newest of these
+        self._patience: Timer | None = None  # until which they are
 
     @property
     def image_topic(self) -> str:
-        """The full name of the topic the images come from; empty while there is none."""
-        return next((s.topic_name for topic, s in self._subscriptions.items() if topic.startswith("image")), "")
+        """The full name of the topic the images come from; empty before the first `connect`."""
+        settings = self._settings
+        return self._node.resolve_topic_name(_TOPICS[settings.image_transport]) if settings else ""
 
-    def connect(self, settings: SegmentSettings) -> None:
-        """Subscribes to what these parameters ask for and to nothing else. Raises ParameterProblem (qos_overrides)."""
+    @property
+    def seconds(self) -> float:
+        """For how long images have been subscribed to; 0 while they are not."""
+        return time.monotonic() - self._since if self._subscriptions else 0.0
+
+    def connect(self, settings: SegmentSettings, *, wanted: bool = True) -> None:
+        """Subscribes to what these parameters ask for and to nothing else, while it is `wanted` to nothing at all.
+
+        Raises ParameterProblem (qos_overrides).
+        """
+        self._settings = settings
+        self._space.image_topic = self.image_topic
+        self._space.depth_topic = self._node.resolve_topic_name("depth") if settings.depth else ""
         images, depths = qos.PROFILES[settings.qos_image], qos.PROFILES[settings.qos_depth]
-        wanted: dict[str, tuple[Any, Callable[[Any], None], Any]] = {}
-        if settings.image_transport == "compressed":
-            wanted["image/compressed"] = CompressedImage, self._on_frame, images
-        else:
-            wanted["image"] = Image, self._on_frame, images
-        if settings.depth:
-            wanted["depth"] = Image, self._space.depth.put, depths
-            wanted["camera_info"] = CameraInfo, self._space.info.put, depths
-        self._keep(wanted)
-        for topic, (kind, callback, profile) in wanted.items():
+        image_type = CompressedImage if settings.image_transport == "compressed" else Image
+        topics: dict[str, tuple[Any, Callable[[Any], None], Any]] = {}
+        if wanted:
+            topics[_TOPICS[settings.image_transport]] = image_type, self._on_image, images
+        if wanted and settings.depth:
+            topics["depth"] = Image, lambda message: self._beside(self._space.depth, message), depths
+            topics["camera_info"] = CameraInfo, lambda message: self._beside(self._space.info, message), depths
+        self._keep(topics)
+        if not self._subscriptions:
+            self._since = time.monotonic()
+            self._settling = settings.lazy and settings.depth
+        for topic, (kind, callback, profile) in topics.items():
             if topic not in self._subscriptions:
                 self._subscriptions[topic] = qos.subscription(self._node, kind, topic, callback, profile)
-        self._space.image_topic = self.image_topic
-        self._space.depth_topic = self._subscriptions["depth"].topic_name if settings.depth else ""
 
     def disconnect(self) -> None:
         """Ends every subscription."""
         self._keep(())
 
-    def _keep(self, topics: Any) -> None:
+    def silence(self) -> str:
+        """Why no image comes, as far as the graph shows it, and what to do about it."""
+        settings = self._settings
+        if settings is None:
+            return ""
+        topic, name = self.image_topic, _TOPICS[settings.image_transport]
+        if self._node.count_publishers(topic):
+            return f"{topic} has a publisher: check its type and QoS (ros2 topic info --verbose {topic})"
+        transport = "raw" if settings.image_transport == "compressed" else "compressed"
+        other = self._node.resolve_topic_name(_TOPICS[transport])
+        beside = topic.removesuffix("/compressed") if transport == "raw" else f"{topic}/compressed"
+        for there in (other, beside):
+            if self._node.count_publishers(there):
+                remap = f" and remap {_TOPICS[transport]} to it" if there != other else ""
+                return f"nobody publishes {topic}, but {there} is published: set image_transport to {transport}{remap}"
+        return f"nobody publishes {topic}: start the camera, or remap {name} to its topic"
+
+    def _keep(self, topics: Collection[str]) -> None:
         for topic in self._subscriptions.keys() - set(topics):
             self._node.destroy_subscription(self._subscriptions.pop(topic))
+        if not self._subscriptions:
+            self._end_settling()
+
+    def _on_image(self, message: Image | CompressedImage) -> None:
+        if self._settling and not self._complete(message):
+            self._held = message
+            if self._patience is None:
+                self._patience = self._node.create_timer(
+                    _SETTLING, self._settled, clock=Clock(clock_type=ClockType.STEADY_TIME)
+                )
+            return
+        self._end_settling()
+        self._on_frame(message)
+
+    def _beside(self, topic: Recent[Any], message: Any) -> None:
+        topic.put(message)
+        if self._held is not None and self._complete(self._held):
+            self._settled()
+
+    def _complete(self, image: Image | CompressedImage) -> bool:
+        """Whether depth and calibration of the image are there."""
+        header, settings, space = image.header, self._settings, self._space
+        assert settings is not None
+        info = space.info.nearest(header.stamp, settings.depth_slop) or space.info.last(header.frame_id)
+        return info is not None and space.depth.nearest(header.stamp, settings.depth_slop) is not None
+
+    def _settled(self) -> None:
+        image = self._held
+        self._end_settling()
+        if image is not None:
+            self._on_frame(image)
+
+    def _end_settling(self) -> None:
+        self._settling, self._held = False, None
+        if self._patience is not None:
+            self._node.destroy_timer(self._patience)
+            self._patience = None
 
 
 def create_deferred_service(

@@ -14,7 +14,7 @@ import time
 import unicodedata
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 Frame = TypeVar("Frame")
@@ -82,6 +82,7 @@ class Intake(Generic[Frame]):
         self._command: Command | None = None
         self._sequence = 0
         self._questions: deque[Job[Frame]] = deque()
+        self._waiting: list[tuple[float, Job[Any]]] = []  # questions without a frame yet, and how long they may wait
         self._asked_last = False  # whether the last job taken was a question: then it is the stream's turn
         self._taken = -math.inf  # when the last frame was taken up, monotonic seconds
         self._rested = 0.0  # until when `rest` holds frames back
@@ -96,6 +97,11 @@ class Intake(Generic[Frame]):
     def paused(self) -> bool:
         """Whether nothing is taken out for now; commands and frames still come in."""
         return self._paused
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a question waits for a frame to come."""
+        return bool(self._waiting)
 
     def open(self) -> None:
         """Takes frames and questions from now on."""
@@ -127,7 +133,15 @@ class Intake(Generic[Frame]):
             if self._frame is not None and self._command is not None and not self._paused:
                 self._on_drop("overtaken")
             self._frame = self._newest = frame
+            if self._waiting and not self._stale(frame):
+                self._questions.extend(replace(question, frame=frame) for _, question in self._waiting)
+                self._waiting.clear()
             self._changed.notify_all()
+
+    def forget(self) -> None:
+        """Lets go of the frames, as when no more will come for a while."""
+        with self._changed:
+            self._frame = self._newest = None
 
     def order(self, text: str, arrival: Any) -> Command:
         """Puts a new command in force and returns it; one with a blank text ends the one in force.
@@ -142,10 +156,19 @@ class Intake(Generic[Frame]):
             self._changed.notify_all()
             return command
 
-    def ask(self, text: str, arrival: Any, reply: Callable[[Any], None], frame: Frame | None = None) -> None:
+    def ask(
+        self,
+        text: str,
+        arrival: Any,
+        reply: Callable[[Any], None],
+        frame: Frame | None = None,
+        *,
+        patience: float = 0.0,
+    ) -> None:
         """Asks about one frame beside the stream: the newest that came unless one is given.
 
-        The question's command has the number 0; a blank text asks for the command in force, with its own number.
+        Without either it waits up to `patience` seconds for the next one (`waiting`); `overdue` has it after that. The
+        question's command has the number 0; a blank text asks for the command in force, with its own number.
         Raises Unanswerable if there is no frame, no command, or nobody to answer.
         """
         with self._changed:
@@ -156,8 +179,13 @@ class Intake(Generic[Frame]):
             command = self._command if blank(text) else Command(text, arrival, 0)
             if command is None:
                 raise Unanswerable("the sentence is blank and no command is in force: say what to look for")
+            if len(self._questions) + len(self._waiting) >= MAX_QUESTIONS:
+                raise Unanswerable(f"{MAX_QUESTIONS} questions wait already: ask again later")
             if frame is None:
                 frame = self._newest
+                if frame is None and patience > 0:
+                    self._waiting.append((time.monotonic() + patience, Job(None, command, reply)))
+                    return
                 if frame is None:
                     raise Unanswerable("no image has come yet: check the camera and its topic, or send an image along")
                 if self._stale(frame):
@@ -165,10 +193,16 @@ class Intake(Generic[Frame]):
                         f"the newest image is {self._age(frame):.1f} s old, more than max_frame_age ("
                         f"{self.max_frame_age:g} s): check the camera, or send an image along"
                     )
-            if len(self._questions) >= MAX_QUESTIONS:
-                raise Unanswerable(f"{MAX_QUESTIONS} questions wait already: ask again later")
             self._questions.append(Job(frame, command, reply))
             self._changed.notify_all()
+
+    def overdue(self) -> list[Job[Any]]:
+        """Gives up the questions for which no frame came in time, and returns them."""
+        with self._changed:
+            now = time.monotonic()
+            given_up = [question for until, question in self._waiting if until <= now]
+            self._waiting = [(until, question) for until, question in self._waiting if until > now]
+            return given_up
 
     def take(self) -> Job[Frame] | None:
         """Waits for a question, or for a frame and a command and the time `max_rate` leaves, and returns the job.
@@ -229,8 +263,9 @@ class Intake(Generic[Frame]):
         return self.max_frame_age > 0 and self._age(frame) > self.max_frame_age  # an unknown age is not above anything
 
     def _give_up_questions(self) -> list[Job[Frame]]:
-        given_up = list(self._questions)
+        given_up = [*self._questions, *(question for _, question in self._waiting)]
         self._questions.clear()
+        self._waiting.clear()
         self._changed.notify_all()
         return given_up
 

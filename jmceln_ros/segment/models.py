@@ -91,9 +91,16 @@ class Models:
         with self._lock:
             return self._wanted
 
-    def load(self, settings: SegmentSettings) -> None:
-        """Loads a model, takes it into use and returns. Raises what `make` raises."""
-        segmenter = self._make(settings)
+    def load(
+        self,
+        settings: SegmentSettings,
+        through: Callable[[Callable[[], Segmenter]], Segmenter] = lambda make: make(),
+    ) -> None:
+        """Loads a model, takes it into use and returns. Raises what `make` raises.
+
+        `through` calls what makes the model, and returns that: another one than the default may call it in a thread.
+        """
+        segmenter = through(lambda: self._make(settings))
         with self._lock:
             self._segmenter, self._running, self._wanted = segmenter, settings, None
 

@@ -31,6 +31,11 @@ class SegmentSettings:
         "(sensor_msgs/msg/CompressedImage: JPEG or PNG).",
         choices=("raw", "compressed"),
     )
+    lazy: bool = parameter(
+        True,
+        "Subscribe to images (depth, camera_info) only while there is something to answer; false is all the time "
+        "while the node is active.",
+    )
     mode: str = parameter(
         "track",
         "track answers every frame for the command in force, once answers one frame for each command.",

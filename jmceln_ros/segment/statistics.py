@@ -138,6 +138,7 @@ class Condition:
 
     `state` is the lifecycle state's name, "configuring" while the model loads. `model` is the name of the one that is
     loaded, empty without one; `problem` says what is wrong with it, or why there is none. `command_age` is in seconds.
+    `subscribed` is for how many seconds images have been subscribed to; `silence` says why none may be coming.
     `patience` is after how many seconds without an answer something is wrong; it must leave room for `max_rate`.
     """
 
@@ -147,13 +148,15 @@ class Condition:
     enabled: bool = True
     command: str = ""  # the one in force; empty without one
     command_age: float = math.nan
+    subscribed: float = math.inf
+    silence: str = "check the camera, its topic and the QoS"
     patience: float = 10.0
 
 
 def judge(summary: Summary, condition: Condition) -> tuple[Level, str]:
     """The level and the message of the node's diagnostic: the first of these rules that holds."""
     troubles = {reason: count for reason, count in summary.dropped.items() if reason not in HARMLESS}
-    waited = min(summary.since, condition.command_age)  # how long there might have been answers
+    waited = min(summary.since, condition.command_age, condition.subscribed)  # how long there might have been answers
     rules = (
         (condition.state == "configuring", Level.OK, "loading the model"),
         (bool(condition.problem and not condition.model), Level.ERROR, f"no model: {condition.problem}"),
@@ -169,8 +172,8 @@ def judge(summary: Summary, condition: Condition) -> tuple[Level, str]:
         (
             min(summary.frame_age, waited) > summary.window,
             Level.WARN,
-            f"no image for {duration(min(summary.frame_age, summary.since))} while a command is in force: check the "
-            "camera, its topic and the QoS",
+            f"no image for {duration(min(summary.frame_age, summary.since, condition.subscribed))} while a command is "
+            f"in force: {condition.silence}",
         ),
         (
             bool(troubles),

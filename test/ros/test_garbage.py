@@ -120,9 +120,13 @@ TOPICS = {
 }
 
 
+#: Everything is let in, whether there is something to answer or not.
+TAKING = {"depth": True, "lazy": False}
+
+
 @pytest.fixture(scope="module")
 def node(tmp_path_factory):
-    with NodeProcess(COLOUR_NODE, tmp_path_factory.mktemp("garbage") / "log", parameters={"depth": True}) as process:
+    with NodeProcess(COLOUR_NODE, tmp_path_factory.mktemp("garbage") / "log", parameters=TAKING) as process:
         yield process
 
 

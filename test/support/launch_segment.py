@@ -51,10 +51,11 @@ class TestAnswer(unittest.TestCase):
     def test_a_picture_and_a_sentence_are_answered(self) -> None:
         with probing("robot1", "/robot1/say") as probe:
             camera = probe.create_publisher(Image, "/eye/color/image_raw", qos.IMAGE_OUTPUT)
-            probe.until(camera.get_subscription_count, START_TIMEOUT)
+            probe.until(probe.connected, START_TIMEOUT)
+            probe.command("the cup")
+            probe.until(camera.get_subscription_count)
             for topic in ("/eye/depth/image_raw", "/eye/color/camera_info"):
                 probe.until(lambda topic=topic: probe.count_subscribers(topic))
-            probe.command("the cup")
             image = probe.image(np.full((48, 64, 3), 90, np.uint8), frame_id="eye")
             probe.until(lambda: probe.targets, START_TIMEOUT, every=1.0, do=lambda: camera.publish(image))
             target = probe.targets[0]

@@ -13,7 +13,7 @@ import numpy as np
 import rclpy
 import rclpy.parameter
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.srv import SetParameters
 from rclpy.executors import SingleThreadedExecutor
@@ -98,11 +98,11 @@ class Probe(Node):
             self._executor.spin_once(timeout_sec=0.02)
 
     def connected(self) -> bool:
-        """Whether segment_node is active and every topic is matched in both directions."""
+        """Whether segment_node is active and its topics are there; to images it subscribes when it has a command."""
         return bool(
-            self.camera.get_subscription_count()
-            and self.person.get_subscription_count()
+            self.person.get_subscription_count()
             and self.count_publishers("segment_node/target")
+            and self.state() == State.PRIMARY_STATE_ACTIVE
         )
 
     def call(self, kind: Any, service: str, **request: Any) -> Any:
@@ -159,6 +159,7 @@ class Probe(Node):
 
     def show(self, message: Image, *, timeout: float = TIMEOUT) -> Target:
         """Publishes an image, as often as needed (image transport is best effort), and returns its Target."""
+        self.until(self.camera.get_subscription_count)  # a command makes it one
         return self.until(
             lambda: next((t for t in self.targets if t.header == message.header), None),
             timeout,
