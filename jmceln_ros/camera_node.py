@@ -6,6 +6,7 @@ Topics, parameters and how to run it are in docs/ros.md.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from rclpy.node import Node
@@ -20,10 +21,13 @@ _DEFAULT_RATE = 10.0  # Hz, for sources without a pace of their own
 
 
 class CameraNode(Node):
-    """Publishes the pictures of one source at a steady rate, stamped when they are read."""
+    """Publishes the pictures of one source at a steady rate, stamped when they are read.
 
-    def __init__(self) -> None:
-        super().__init__("camera_node")
+    `options` are those of rclpy's Node: namespace, parameter_overrides, context ...
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__("camera_node", **options)
         self._settings = parameters.declare(self, CameraSettings)
         try:
             self._source = open_source(str(self._settings.source))
