@@ -86,9 +86,12 @@ class SpeechNode(ManagedNode):
     """
 
     def __init__(
-        self, make_engine: EngineFactory = make_engine, make_listener: ListenerFactory = make_listener
+        self,
+        make_engine: EngineFactory = make_engine,
+        make_listener: ListenerFactory = make_listener,
+        **options: Any,
     ) -> None:
-        super().__init__("speech_node")
+        super().__init__("speech_node", **options)
         self._make_engine = make_engine
         self._make_listener = make_listener
         self._settings = parameters.declare(self, SpeechSettings)
@@ -115,17 +118,18 @@ class SpeechNode(ManagedNode):
         self._state, self._trouble = "configuring", ""
         self._diagnose()
         begin = time.perf_counter()
+
+        def load() -> tuple[Engine, Listener]:
+            engine = self._make_engine(settings)
+            return engine, self._make_listener(engine, settings)
+
         try:
-            self._engine = self._make_engine(settings)
-            self._listener = self._make_listener(self._engine, settings)
+            self._engine, self._listener = self._aside(load)
         except Exception as error:
             self.get_logger().debug(traceback.format_exc())
             self._trouble = f"cannot load {name}: {error} [{type(error).__name__}]"
             remedy = "Install what is missing, or set engine, engine_model and device to what is there; configure again"
             return self._fail(f"{self._trouble}. {remedy}", "configure")
-        if not self.context.ok():  # told to end while it loaded; topics cannot be made any more
-            self._release("unconfigured")
-            return TransitionCallbackReturn.FAILURE
         try:
             for kind, topic, profile in (
                 (String, "command", settings.qos_command),
