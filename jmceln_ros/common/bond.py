@@ -43,7 +43,11 @@ class Bond:
         if Status is None or self._timer is not None:
             return
         if self._publisher is None:
-            self._publisher = qos.publisher(self._node, Status, "bond", qos.RESULT)
+            try:
+                self._publisher = qos.publisher(self._node, Status, "bond", qos.RESULT)
+            except Exception as error:  # its compiled part is missing, or for another ROS; the node does without
+                self._node.get_logger().warning(f"bond is there and cannot be used: {error} [{type(error).__name__}]")
+                return
         self._instance = str(uuid.uuid4())  # each bond is another one
         clock = Clock(clock_type=ClockType.STEADY_TIME)
         self._timer = self._node.create_timer(PERIOD, lambda: self._say(active=True), clock=clock)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -16,11 +14,10 @@ from diagnostic_msgs.msg import DiagnosticStatus
 
 from jmceln_ros.tools.processes import NodeProcess
 from ros.test_speech_node import BEEP_NODE, talking
+from support.foreign_messages import build_messages
 from support.ros_harness import START_TIMEOUT
 
 pytestmark = [pytest.mark.ros, pytest.mark.slow]
-
-ROS_IS_IN_ENVIRONMENT = Path(sys.prefix, "share", "ament_cmake").is_dir()  # from wheels, not in a sourced prefix
 
 ARRAYS = "float32[] float32_data\nint32[] int32_data\nint16[] int16_data\nint8[] int8_data\nuint8[] uint8_data\n"
 PACKAGES = {
@@ -36,22 +33,6 @@ PACKAGES = {
         "AudioInfo": "uint8 channels\nuint32 sample_rate\nstring sample_format\nuint32 bitrate\nstring coding_format\n",
     },
 }
-
-CMAKE = """cmake_minimum_required(VERSION 3.16)
-project(audio_common_msgs)
-find_package(ament_cmake REQUIRED)
-find_package(rosidl_default_generators REQUIRED)
-find_package(std_msgs REQUIRED)
-rosidl_generate_interfaces(${{PROJECT_NAME}} {files} DEPENDENCIES std_msgs)
-ament_package()
-"""
-MANIFEST = """<package format="3"><name>audio_common_msgs</name><version>0.0.0</version><description>sound</description>
-<maintainer email="nobody@example.org">nobody</maintainer><license>none</license>
-<buildtool_depend>ament_cmake</buildtool_depend><buildtool_depend>rosidl_default_generators</buildtool_depend>
-<depend>std_msgs</depend><exec_depend>rosidl_default_runtime</exec_depend>
-<member_of_group>rosidl_interface_packages</member_of_group>
-<export><build_type>ament_cmake</build_type></export></package>
-"""
 
 # Speaks in beeps, as the drivers of the two packages do; what it says is in its arguments: kind, pitch, coding.
 SENDER = """
@@ -104,27 +85,7 @@ time.sleep(1.0)
 def foreign(request, tmp_path_factory):
     """The name of the package's author, and variables with which the package is found."""
     folder = tmp_path_factory.mktemp(request.param)
-    source = folder / "audio_common_msgs"
-    (source / "msg").mkdir(parents=True)
-    for name, fields in PACKAGES[request.param].items():
-        (source / "msg" / f"{name}.msg").write_text(fields)
-    files = " ".join(f"msg/{name}.msg" for name in PACKAGES[request.param])
-    (source / "CMakeLists.txt").write_text(CMAKE.format(files=files))
-    (source / "package.xml").write_text(MANIFEST)
-    environ = {**os.environ, "COLCON_HOME": str(folder / "colcon")}
-    if ROS_IS_IN_ENVIRONMENT:
-        environ |= {"AMENT_PREFIX_PATH": sys.prefix, "CMAKE_PREFIX_PATH": sys.prefix}
-    places = ["--build-base", str(folder / "build"), "--install-base", str(folder / "install")]
-    command = ["colcon", "--log-base", str(folder / "log"), "build", "--paths", str(source), *places]
-    done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    prefix = folder / "install" / "audio_common_msgs"
-    (module,) = prefix.rglob("audio_common_msgs/msg/__init__.py")
-    return request.param, {
-        "AMENT_PREFIX_PATH": f"{prefix}:{os.environ['AMENT_PREFIX_PATH']}",
-        "PYTHONPATH": f"{module.parents[2]}:{os.environ.get('PYTHONPATH', '')}",
-        "LD_LIBRARY_PATH": f"{prefix / 'lib'}:{os.environ.get('LD_LIBRARY_PATH', '')}",
-    }
+    return request.param, build_messages("audio_common_msgs", PACKAGES[request.param], folder)
 
 
 def send(kind: str, pitch: int, coding: str = "wave") -> None:
