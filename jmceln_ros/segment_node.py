@@ -41,6 +41,7 @@ from jmceln_ros.segment.models import (
 )
 from jmceln_ros.segment.outputs import Outputs, name_problem, no_target, seconds_between
 from jmceln_ros.segment.settings import SegmentSettings
+from jmceln_ros.segment.standing import Order, Standing
 from jmceln_ros.segment.statistics import Condition, Statistics, gpu_memory, to_status
 from jmceln_ros.space.space import Space
 from jmceln_ros.srv import Segment, SetCommand
@@ -84,6 +85,9 @@ class SegmentNode(ManagedNode):
         self._outputs: Outputs | None = None
         self._answerer: Answerer | None = None
         self._inputs = Inputs(self, self._on_frame, self._space)
+        self._standing = Standing(self.get_fully_qualified_name())
+        self._lost = ""  # the command that a process which ended without being asked to has left
+        self._recover()
 
         # Work that other threads, and callbacks in which it is not allowed, leave to the executor.
         self._left: deque[Callable[[], None]] = deque()
@@ -166,6 +170,29 @@ class SegmentNode(ManagedNode):
         )
         return result
 
+    def _recover(self) -> None:
+        """Stays disabled after a crash, and says what else is not as it was: nothing is resumed unseen."""
+        if self._standing.problem:
+            self.get_logger().info(f"what is in force will not survive a crash: {self._standing.problem}")
+        before = self._standing.before or Order()
+        if not before.enabled:
+            self._intake.pause(True)
+            self.get_logger().warning(
+                "disabled, as the process before was when it ended without being asked to: call ~/enable with true"
+            )
+        if before.command:
+            self._lost = before.command
+            self.get_logger().warning(
+                f"command {before.command!r} was in force when the process before ended without being asked to, and is "
+                "not now: send it again"
+            )
+        self._stand()
+
+    def _stand(self) -> None:
+        """Keeps what is in force for a process to come."""
+        command = self._intake.active
+        self._standing.keep(Order(not self._intake.paused, command.text if command else self._lost))
+
     def stop(self) -> None:
         """Ends the subscriptions and the worker; waits for the inference that is running."""
         if self._answerer is not None:
@@ -177,6 +204,7 @@ class SegmentNode(ManagedNode):
     def destroy_node(self) -> None:
         """Takes the node down; nothing is told any more how a loading ended."""
         self._models.release()
+        self._standing.close()
         super().destroy_node()
 
     def _release(self, state: str) -> None:
@@ -203,6 +231,8 @@ class SegmentNode(ManagedNode):
         """Puts a command in force, or ends the one that is, and says so."""
         command = self._intake.order(text, self._now())
         ends = blank(text)
+        self._lost = ""
+        self._stand()
         self._later(self._connect)
         self._active_command.publish(String(data="" if ends else text))
         if ends:
@@ -214,6 +244,7 @@ class SegmentNode(ManagedNode):
     def _on_served(self) -> None:
         """Says which command is in force. In the executor's thread, where commands come: the last one said counts."""
         self._connect()
+        self._stand()
         command = self._intake.active
         self._active_command.publish(String(data=command.text if command else ""))
 
@@ -232,6 +263,7 @@ class SegmentNode(ManagedNode):
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         refused = self._intake.pause(not request.data)
         refuse(refused, "the node was disabled before the question was answered")
+        self._stand()
         self._later(self._connect)
         response.success = True
         response.message = "enabled" if request.data else "disabled: commands are kept, frames are not answered"
@@ -336,6 +368,7 @@ class SegmentNode(ManagedNode):
             problem=self._trouble,
             enabled=not self._intake.paused,
             command=command.text if command else "",
+            lost=self._lost,
             command_age=seconds_between(command.arrival, self._now()) if command else math.nan,
             subscribed=seconds,
             silence=silence,

@@ -44,6 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # Two runs at the same time, a run's workers, or a robot beside them must not hear each other.
     isolate(own_domain())
     os.environ["ROS_LOG_DIR"] = tempfile.mkdtemp(prefix="jmceln_ros_log_")
+    os.environ["ROS_HOME"] = tempfile.mkdtemp(prefix="jmceln_ros_home_")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

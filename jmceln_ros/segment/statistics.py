@@ -138,6 +138,7 @@ class Condition:
 
     `state` is the lifecycle state's name, "configuring" while the model loads. `model` is the name of the one that is
     loaded, empty without one; `problem` says what is wrong with it, or why there is none. `command_age` is in seconds.
+    `lost` is the command that was in force when the process before ended without being asked to, until another comes.
     `subscribed` is for how many seconds images have been subscribed to; `silence` says why none may be coming.
     `patience` is after how many seconds without an answer something is wrong; it must leave room for `max_rate`.
     """
@@ -148,6 +149,7 @@ class Condition:
     enabled: bool = True
     command: str = ""  # the one in force; empty without one
     command_age: float = math.nan
+    lost: str = ""
     subscribed: float = math.inf
     silence: str = "check the camera, its topic and the QoS"
     patience: float = 10.0
@@ -168,6 +170,12 @@ def judge(summary: Summary, condition: Condition) -> tuple[Level, str]:
         (bool(condition.problem), Level.WARN, condition.problem),
         (condition.state != "active", Level.OK, f"{condition.state}: images are not answered"),
         (not condition.enabled, Level.OK, "disabled by ~/enable: images are not answered"),
+        (
+            bool(condition.lost),
+            Level.WARN,
+            f"waiting for a command: {condition.lost!r} was in force when the process before ended without being asked "
+            "to, and is not now",
+        ),
         (not condition.command, Level.OK, "waiting for a command"),
         (
             min(summary.frame_age, waited) > summary.window,
@@ -207,6 +215,7 @@ def to_status(
         "state": condition.state if condition.enabled else f"{condition.state}, disabled",
         "model": condition.model or "none",
         "command": condition.command or "none",
+        "command lost": condition.lost or "none",
         "command age": duration(condition.command_age) if condition.command else "none",
         "images per second": f"{summary.frame_rate:.2f}",
         "answers per second": f"{summary.answer_rate:.2f}",
