@@ -83,6 +83,30 @@ def test_time_that_begins_anew_takes_the_place_of_all():
     assert milliseconds(recent.nearest(stamp(120 * MS), 0.05)) == 100
 
 
+def test_one_wrong_stamp_is_let_go_with_the_next_right_one_and_the_others_stay():
+    recent = kept(5000, 5100, 3_600_000, 5200)  # an hour ahead
+    assert recent.nearest(stamp(3_600_000 * MS), 1.0) is None
+    assert milliseconds(recent.nearest(stamp(5100 * MS), 0.01)) == 5100
+    begin = time.monotonic()
+    threading.Timer(0.05, lambda: recent.put(message(5300 * MS))).start()
+    assert milliseconds(recent.nearest(stamp(5300 * MS), 0.01, 5.0)) == 5300  # it is waited for as ever
+    assert time.monotonic() - begin < 2.0
+
+
+@pytest.mark.parametrize("there", [100, 3_600_000], ids=["back", "ahead"])
+def test_after_a_jump_the_first_message_is_waited_for_and_later_ones_as_ever(there):
+    recent = kept(5000, 5100, 5200)
+    recent.hold(stamp(5200 * MS))
+    recent.hold(stamp(there * MS))
+    threading.Timer(0.05, lambda: recent.put(message(there * MS))).start()
+    assert milliseconds(recent.nearest(stamp(there * MS), 0.01, 5.0)) == there
+    recent.hold(stamp((there + 100) * MS))
+    recent.put(message((there + 200) * MS))
+    begin = time.monotonic()
+    assert recent.nearest(stamp((there + 100) * MS), 0.01, 5.0) is None
+    assert time.monotonic() - begin < 1.0
+
+
 def test_a_held_message_outlives_those_that_come_after_it():
     recent = kept(100, 200, keep=3)
     recent.hold(stamp(210 * MS))

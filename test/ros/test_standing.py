@@ -123,4 +123,6 @@ def test_killed_and_started_again_it_stays_disabled_and_says_which_command_is_lo
         assert probe.show(probe.image(patches())).command == "blue"
         assert probe.diagnosed(DiagnosticStatus.OK, "")["command lost"] == "none"
         assert node.interrupt() == 0
-    assert Standing("/segment_node").before is None  # asked to end: all is forgotten
+    after = Standing("/segment_node")
+    after.close()
+    assert (after.before, after.problem) == (None, "")  # asked to end, it has forgotten all of it
