@@ -52,6 +52,9 @@ QUESTION_PATIENCE = 2.0
 #: Without an image for so long while a command is in force, seconds, the log says what may be wrong, so often.
 _SILENCE, _REPEAT = 3.0, 30.0
 
+# Whether rclpy tells what has been set (since Iron); in Humble it only asks whether it may be.
+_SET_IS_TOLD = hasattr(ManagedNode, "add_post_set_parameters_callback")
+
 
 class SegmentNode(ManagedNode):
     """Answers the newest image for the command in force, and questions asked beside the stream.
@@ -93,7 +96,9 @@ class SegmentNode(ManagedNode):
         self._left: deque[Callable[[], None]] = deque()
         self._wake = self.create_guard_condition(self._catch_up)
 
-        self.add_on_set_parameters_callback(self._on_parameters)
+        self.add_on_set_parameters_callback(self._check_parameters)
+        if _SET_IS_TOLD:
+            self.add_post_set_parameters_callback(self._on_parameters)
         self._apply()
         self._active_command = qos.publisher(self, String, "~/active_command", qos.STATE)
         self._active_command.publish(String())
@@ -293,7 +298,8 @@ class SegmentNode(ManagedNode):
         refuse(overdue, f"no image came within {QUESTION_PATIENCE:g} s: {self._inputs.silence()}; or send one along")
         self._connect()
 
-    def _on_parameters(self, changes: list[Parameter]) -> SetParametersResult:
+    def _check_parameters(self, changes: list[Parameter]) -> SetParametersResult:
+        """Refuses what is not allowed. Whether it is then set depends on others, too, who may have been asked after."""
         values = {change.name: change.value for change in changes}
         reason = parameters.check(SegmentSettings, values)
         if not reason:
@@ -304,9 +310,13 @@ class SegmentNode(ManagedNode):
                 reason = reason or self._check_model(settings)
         if reason:
             return SetParametersResult(successful=False, reason=reason)
-        self._settings = settings
-        self._apply()
+        if not _SET_IS_TOLD:
+            self._on_parameters(changes)
         return SetParametersResult(successful=True)
+
+    def _on_parameters(self, changes: list[Parameter]) -> None:
+        self._settings = parameters.changed(self._settings, {change.name: change.value for change in changes})
+        self._apply()
 
     def _apply(self) -> None:
         """Lets the parameters take effect."""

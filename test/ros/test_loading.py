@@ -15,6 +15,7 @@ pytest.importorskip("jmceln_ros.msg", reason="needs the built messages: run `mak
 import rclpy
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetAvailableTransitions, GetState
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
@@ -129,6 +130,26 @@ def test_nodes_can_be_composed_in_one_process_with_names_and_parameters_of_their
         for node in nodes:
             node.stop()
             node.destroy_node()
+
+
+@pytest.mark.skipif(not hasattr(SegmentNode, "add_post_set_parameters_callback"), reason="Humble only asks beforehand")
+def test_a_change_that_somebody_else_refuses_has_no_effect(context):
+    class Careful(SegmentNode):
+        def add_on_set_parameters_callback(self, callback):
+            """rclpy asks the newest first: whoever was there before has the last word."""
+            super().add_on_set_parameters_callback(self._fear)
+            super().add_on_set_parameters_callback(callback)
+
+        def _fear(self, changes):
+            refused = any((c.name, c.value) == ("max_rate", 5.0) for c in changes)
+            return SetParametersResult(successful=not refused, reason="not five" if refused else "")
+
+    node = Careful(make_segmenter, context=context)
+    for value, acts_on in ((4.0, 4.0), (5.0, 4.0), (6.0, 6.0)):
+        (result,) = node.set_parameters([Parameter("max_rate", value=value)])
+        assert result.successful == (value == acts_on)
+        assert node._intake.max_rate == node.get_parameter("max_rate").value == acts_on
+    node.destroy_node()
 
 
 def test_a_camera_takes_the_options_of_a_node_too(context, tmp_path):
