@@ -57,6 +57,8 @@ class Probe(Node):
         self.create_subscription(String, "segment_node/active_command", self._on_active, qos.STATE)
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, qos.RESULT)
         self._count = 0
+        self._get_state = self.create_client(GetState, f"{of}/get_state")
+        self._asked: tuple[float, Any] = (0.0, None)  # when for the state, monotonic, and what will have the answer
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         own = f"{self.get_namespace().rstrip('/')}/{self._of}:"
@@ -99,11 +101,12 @@ class Probe(Node):
 
     def connected(self) -> bool:
         """Whether segment_node is active and its topics are there; to images it subscribes when it has a command."""
-        return bool(
-            self.person.get_subscription_count()
-            and self.count_publishers("segment_node/target")
-            and self.state() == State.PRIMARY_STATE_ACTIVE
-        )
+        if not (self.person.get_subscription_count() and self.count_publishers("segment_node/target")):
+            return False
+        at, future = self._asked
+        if future is None or future.done() or time.monotonic() > at + 1.0:  # some are lost: to a killed node, at first
+            self._asked = time.monotonic(), self._get_state.call_async(GetState.Request())
+        return future is not None and future.done() and future.result().current_state.id == State.PRIMARY_STATE_ACTIVE
 
     def call(self, kind: Any, service: str, **request: Any) -> Any:
         """Calls a service of the node and returns the response."""
