@@ -294,8 +294,11 @@ class SegmentNode(ManagedNode):
 
     def _give_up(self) -> None:
         """Refuses the questions for which no image came in time."""
-        overdue = self._intake.overdue()
-        refuse(overdue, f"no image came within {QUESTION_PATIENCE:g} s: {self._inputs.silence()}; or send one along")
+        if self._statistics.summary().frame_age < QUESTION_PATIENCE:
+            reason = f"images come, but older than max_frame_age ({self._settings.max_frame_age:g} s): check the clocks"
+        else:
+            reason = f"no image came within {QUESTION_PATIENCE:g} s: {self._inputs.silence()}"
+        refuse(self._intake.overdue(), f"{reason}, or send an image along")
         self._connect()
 
     def _check_parameters(self, changes: list[Parameter]) -> SetParametersResult:

@@ -145,6 +145,20 @@ def test_a_question_without_a_camera_is_refused_after_the_stated_time_with_topic
     probe.until(partial(unwatched, probe))
 
 
+def test_a_question_is_not_answered_with_an_image_that_is_too_old(probe):
+    assert probe.set_parameter("max_frame_age", 0.5) == ""
+
+    def show_old():
+        image = probe.image(patches())
+        image.header.stamp.sec -= 10
+        probe.camera.publish(image)
+
+    answer = question(probe, "red")
+    probe.until(answer.done, every=0.1, do=show_old)
+    assert answer.result().message.startswith("images come, but older than max_frame_age (0.5 s)")
+    assert probe.set_parameter("max_frame_age", 0.0) == ""
+
+
 @pytest.mark.parametrize("how", ["question", "once"])
 def test_one_image_is_answered_with_its_depth_though_all_topics_have_just_been_subscribed(probe, how):
     assert probe.set_parameter("depth", True) == ""

@@ -45,7 +45,7 @@ def test_a_missing_checkpoint_is_named_and_another_answers_with_a_mask_of_the_im
         NodeProcess(executable("segment_node"), tmp_path / "log", parameters=parameters) as node,
         probing() as probe,
     ):
-        assert probe.state() == State.PRIMARY_STATE_UNCONFIGURED
+        probe.until(lambda: probe.state() == State.PRIMARY_STATE_UNCONFIGURED, START_TIMEOUT)
         assert "[FATAL]" in node.output
         assert "no/such.safetensors" in node.output
         assert "ros2 lifecycle set /segment_node configure" in node.output
