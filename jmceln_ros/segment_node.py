@@ -77,6 +77,7 @@ class SegmentNode(ManagedNode):
         self._models = Models(
             make_segmenter, lambda settings, error: self._later(lambda: self._on_model(settings, error))
         )
+        self._standing: Standing | None = None
         super().__init__("segment_node", **options)
         self._check_model = check_model
         self._settings = parameters.declare(self, SegmentSettings)
@@ -88,7 +89,6 @@ class SegmentNode(ManagedNode):
         self._outputs: Outputs | None = None
         self._answerer: Answerer | None = None
         self._inputs = Inputs(self, self._on_frame, self._space)
-        self._standing = Standing(self.get_fully_qualified_name())
         self._lost = ""  # the command that a process which ended without being asked to has left
         self._recover()
 
@@ -177,6 +177,7 @@ class SegmentNode(ManagedNode):
 
     def _recover(self) -> None:
         """Stays disabled after a crash, and says what else is not as it was: nothing is resumed unseen."""
+        self._standing = Standing(self.get_fully_qualified_name())
         if self._standing.problem:
             self.get_logger().info(f"what is in force will not survive a crash: {self._standing.problem}")
         before = self._standing.before or Order()
@@ -196,6 +197,7 @@ class SegmentNode(ManagedNode):
     def _stand(self) -> None:
         """Keeps what is in force for a process to come."""
         command = self._intake.active
+        assert self._standing is not None
         self._standing.keep(Order(not self._intake.paused, command.text if command else self._lost))
 
     def stop(self) -> None:
@@ -209,7 +211,8 @@ class SegmentNode(ManagedNode):
     def destroy_node(self) -> None:
         """Takes the node down; nothing is told any more how a loading ended."""
         self._models.release()
-        self._standing.close()
+        if self._standing is not None:
+            self._standing.close()
         super().destroy_node()
 
     def _release(self, state: str) -> None:

@@ -308,6 +308,7 @@ def test_rectified_true_is_a_truth_value_in_yaml_and_taken_for_the_word(probe):
 
 def test_reliable_where_the_camera_is_and_best_effort_where_it_is_not(probe):
     """Depth's topic is subscribed to anew, until the node knows of who has come and gone."""
+    probe.command("red")  # something to answer: only then anything is subscribed to
 
     def subscribed():
         assert probe.set_parameter("depth", False) == ""
