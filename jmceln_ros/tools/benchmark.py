@@ -36,7 +36,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
 from jmceln_core.markdown import table
-from jmceln_ros.common import qos
+from jmceln_ros.common import fastdds, qos
 from jmceln_ros.common.images import fill_image
 from jmceln_ros.common.lifecycle import run
 from jmceln_ros.msg import Target
@@ -250,12 +250,6 @@ def own_memory(pid: int) -> int:
     raise BenchmarkError(f"process {pid} has ended")
 
 
-def use_profile(path: Path) -> None:
-    """Lets Fast DDS, in this process and those it starts, read its settings from `path`. Call before `rclpy.init`."""
-    old = os.environ.get("ROS_DISTRO") in ("humble", "jazzy")
-    os.environ["FASTRTPS_DEFAULT_PROFILES_FILE" if old else "FASTDDS_DEFAULT_PROFILES_FILE"] = str(path)
-
-
 def default_profile() -> Path:
     """config/fastdds.xml, of the checkout or as colcon installed it."""
     checkout = Path(__file__).resolve().parents[2] / "config" / "fastdds.xml"
@@ -377,7 +371,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Terminated like interrupted: by an exception, so that the children are taken down on the way out.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if options.profile != "none":
-        use_profile(Path(options.profile).resolve())
+        # before rclpy.init, for this process and those it starts
+        os.environ[fastdds.variable()] = str(Path(options.profile).resolve())
     isolate(1 + os.getpid() % 50)  # the tests take those beyond
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     results = []

@@ -24,7 +24,6 @@ pytest.importorskip("jmceln_ros.msg", reason="needs the built messages: run `mak
 pytest.importorskip("launch_ros.actions", reason="launch files are checked where ROS 2's launch_ros is installed")
 
 import rclpy
-from ament_index_python.packages import get_package_share_directory
 from lifecycle_msgs.msg import State, Transition
 from rcl_interfaces.srv import GetParameters
 
@@ -33,7 +32,6 @@ from support.ros_harness import START_TIMEOUT, Probe, patches, probing
 
 pytestmark = pytest.mark.ros
 
-PROFILE = str(Path(get_package_share_directory("jmceln_ros")) / "config" / "fastdds.xml")
 FOLDER = ROOT / "launch"
 TEST_FILE = ROOT / "test" / "support" / "launch_segment.py"
 
@@ -183,26 +181,6 @@ def test_fast_dds_gets_memory_for_images(tmp_path, monkeypatch):
         maps = re.findall(r"^(\w+)-(\w+) .*/dev/shm/fastdds_[0-9a-f]{16}$", Path(f"/proc/{pid}/maps").read_text(), re.M)
         assert max(int(end, 16) - int(begin, 16) for begin, end in maps) >= 16 << 20, launched.output
         assert launched.interrupt() == 0
-
-
-@pytest.mark.parametrize(
-    ("outside", "profile", "given"),
-    [
-        ({}, "", PROFILE),
-        ({}, "/my/own.xml", "/my/own.xml"),
-        ({}, "none", ""),
-        ({"FASTDDS_DEFAULT_PROFILES_FILE": "/their/own.xml"}, "", ""),
-        ({"FASTRTPS_DEFAULT_PROFILES_FILE": "/their/own.xml"}, "", ""),
-        ({"FASTDDS_BUILTIN_TRANSPORTS": "UDPv4"}, "", ""),
-        ({"FASTDDS_BUILTIN_TRANSPORTS": ""}, "", PROFILE),
-    ],
-)
-def test_settings_that_fast_dds_has_already_are_left_alone(monkeypatch, outside, profile, given):
-    for name in (*fastdds.VARIABLES, "FASTDDS_BUILTIN_TRANSPORTS"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in outside.items():
-        monkeypatch.setenv(name, value)
-    assert fastdds.environment(profile) == (dict.fromkeys(fastdds.VARIABLES, given) if given else {})
 
 
 def test_viewers_look_where_the_nodes_are():
