@@ -9,6 +9,7 @@ what is measured.
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,9 +20,9 @@ from jmceln_core.command import positive, refused
 from jmceln_core.data.grounding import DataError
 from jmceln_core.data.readers import DATASETS, read
 from jmceln_core.evaluation import bootstrap, gallery, report
-from jmceln_core.evaluation.protocol import PROTOCOLS
+from jmceln_core.evaluation.protocol import PROTOCOLS, Size, named
 from jmceln_core.evaluation.run import evaluate, subset
-from jmceln_core.evaluation.scene import Size, side_of
+from jmceln_core.evaluation.scene import side_of
 from jmceln_core.segmenter import Precision, Segmenter
 
 
@@ -66,13 +67,13 @@ def _parser() -> argparse.ArgumentParser:
     data.add_argument("--limit", type=positive, metavar="N", help="N pictures only, chosen by the seed: a quick look")
     measure = parser.add_argument_group("measurement")
     measure.add_argument(
-        "--protocol", choices=PROTOCOLS, default="lavt", help="how IoU meets a threshold (default: lavt)"
+        "--protocol", choices=PROTOCOLS, default="own", help="whose thresholds, size and IoU (default: own)"
     )
+    measure.add_argument("--no-reject", action="store_true", help="the presence head may empty no mask")
     measure.add_argument(
         "--size",
         choices=get_args(Size),
-        default="original",
-        help="compare masks at the picture's own size or in the network's square (default: original)",
+        help="compare masks at the picture's own size, in the network's square or squashed (default: the protocol's)",
     )
     measure.add_argument(
         "--draws", type=positive, default=bootstrap.DRAWS, help="bootstrap draws (default: %(default)s)"
@@ -101,6 +102,8 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Evaluate as the command line says; print the table. Returns the exit status."""
     args = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    protocol = named(args.protocol, reject=not args.no_reject)
     segmenter = None
     try:
         data = read(args.dataset, args.root, args.split, split_by=args.split_by, subset=args.subset)
@@ -108,14 +111,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             data = subset(data, args.limit, args.seed)
         if args.checkpoint != "none":
             segmenter = Segmenter.load(args.checkpoint, device=args.device, precision=args.precision)
-        side_of(segmenter, args.size)
+        side_of(segmenter, args.size or protocol.size)
         args.output.mkdir(parents=True, exist_ok=True)  # now, not after an hour of work
     except (CheckpointError, DataError, OSError, ValueError) as error:
         return refused("evaluate", error)
     names = ("checkpoint", "dataset", "split", "split_by", "subset", "limit")
     about = {name: getattr(args, name) for name in names} | {"root": str(args.root)}
     try:
-        found = evaluate(segmenter, data, protocol=PROTOCOLS[args.protocol], size=args.size)
+        found = evaluate(segmenter, data, protocol=protocol, size=args.size)
         summary = report.write(found, args.output, about=about, draws=args.draws, seed=args.seed)
         if segmenter and args.gallery:
             page = args.output / "gallery.html"

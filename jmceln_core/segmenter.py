@@ -156,26 +156,41 @@ class Segmenter:
         if not 0 <= follow <= 1:
             raise ValueError(f"follow={follow}: a share from 0 (each picture for itself) to 1")
         sentences = [normalise_text(text) for text in texts]
-        options = {"follow": follow} if follow else {}  # subclasses that cannot follow need not know of it
         with self._lock:
-            if self._picture is None:
-                raise RuntimeError("there is no picture to look at: call set_image(rgb) before segment(text)")
-            letterbox, features = self._picture
             answers: list[Segmentation] = []
             for start in range(0, len(sentences), _SENTENCES_AT_ONCE):
                 begin = time.perf_counter()
                 some = [understand(sentence) for sentence in sentences[start : start + _SENTENCES_AT_ONCE]]
-                asked = list(dict.fromkeys(text for parts in some for text in _texts(parts)))
-                raws: dict[str, RawAnswer] = {}
-                for first in range(0, len(asked), _SENTENCES_AT_ONCE):
-                    together = asked[first : first + _SENTENCES_AT_ONCE]
-                    raws |= zip(together, self._look_for(together, features, letterbox, **options), strict=True)
+                raws = self._ask([text for parts in some for text in _texts(parts)], follow)
                 if follow:
                     self._remember(raws)
                 made = [self._put_together(parts, raws, probability) for parts in some]
                 share = (time.perf_counter() - begin) / len(some)
                 answers += [replace(answer, seconds=share) for answer in made]
             return answers
+
+    def raw_answers(self, texts: Sequence[str]) -> list[RawAnswer]:
+        """What the network says about each sentence as a whole, before any threshold: tables of networks compare it.
+
+        Nothing is asked in parts, as `segment` does. Raises as `segment`.
+        """
+        sentences = [normalise_text(text) for text in texts]
+        with self._lock:
+            raws = self._ask(sentences)
+        return [raws[sentence] for sentence in sentences]
+
+    def _ask(self, sentences: Sequence[str], follow: float = 0.0) -> dict[str, RawAnswer]:
+        """What the network says about the normalised sentences and the current picture, each asked once."""
+        if self._picture is None:
+            raise RuntimeError("there is no picture to look at: call set_image(rgb) before segment(text)")
+        letterbox, features = self._picture
+        options = {"follow": follow} if follow else {}  # subclasses that cannot follow need not know of it
+        asked = list(dict.fromkeys(sentences))
+        raws: dict[str, RawAnswer] = {}
+        for first in range(0, len(asked), _SENTENCES_AT_ONCE):
+            together = asked[first : first + _SENTENCES_AT_ONCE]
+            raws |= zip(together, self._look_for(together, features, letterbox, **options), strict=True)
+        return raws
 
     def _put_together(self, parts: Sequence[Part], raws: dict[str, RawAnswer], probability: bool) -> Segmentation:
         """Of what the network said about their texts, the answer to a sentence's parts."""

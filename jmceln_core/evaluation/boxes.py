@@ -22,7 +22,8 @@ from jmceln_core.answer import deepest_point
 from jmceln_core.data.refcocos import Box, BoxData, BoxExpression
 from jmceln_core.evaluation import baselines, bootstrap, machine, report, sections
 from jmceln_core.evaluation.metrics import Ratio, rejection_metrics
-from jmceln_core.evaluation.run import Response, answers, warm_up
+from jmceln_core.evaluation.protocol import PROTOCOLS
+from jmceln_core.evaluation.run import Response, answers, readable, warm_up
 from jmceln_core.segmenter import Segmenter
 
 TRIVIAL = {baselines.WHOLE: baselines.whole_picture, baselines.BOX: baselines.centred_box}
@@ -51,6 +52,7 @@ class BoxReport:
     records: list[BoxRecord]
     trivial: dict[str, list[BoxRecord]] = field(default_factory=dict)  # of sentences with a box
     machine: dict[str, str | int] = field(default_factory=dict)
+    unread: list[str] = field(default_factory=list)  # the pictures that cannot be read, and why
 
 
 def box_of(mask: np.ndarray) -> Box | None:
@@ -71,7 +73,7 @@ def box_iou(a: Box | None, b: Box | None) -> float:
 def evaluate(segmenter: Segmenter | None, data: BoxData, *, trivial: bool = True) -> BoxReport:
     """Answer every sentence of `data`, picture by picture; without a segmenter the trivial answers only.
 
-    Raises DataError for a picture that cannot be read.
+    By protocol `own`. Sentences about a picture that cannot be read count 0. Raises DataError if that is every picture.
     """
     found = BoxReport(
         segmenter.name if segmenter else None,
@@ -83,14 +85,20 @@ def evaluate(segmenter: Segmenter | None, data: BoxData, *, trivial: bool = True
     for expression in data.expressions:
         by_picture[expression.picture_id].append(expression)
     if segmenter and by_picture:
-        warm_up(segmenter, data.pictures[next(iter(by_picture))].load())
+        first = data.pictures[next(iter(by_picture))]
+        warm_up(segmenter, first.height, first.width)
     with tqdm(total=len(data.expressions), desc="evaluate", unit="sentence", disable=None) as progress:
         for key, expressions in by_picture.items():
             picture = data.pictures[key]
-            if segmenter:
-                said = answers(segmenter, picture.load(), (e.text for e in expressions))
+            pixels = readable(picture.load, found.unread, len(by_picture)) if segmenter else None
+            if segmenter and pixels is None:
+                nothing = np.zeros((picture.height, picture.width), bool)
+                unread = (_record(expression, nothing, None) for expression in expressions)
+                found.records.extend(dataclasses.replace(record, score=0.0, unread=True) for record in unread)
+            elif segmenter and pixels is not None:
+                said = answers(segmenter, pixels, [e.text for e in expressions], PROTOCOLS["own"])
                 for expression, (answer, response) in zip(expressions, said, strict=True):
-                    record = _record(expression, answer.mask, answer.anchor)
+                    record = _record(expression, answer.segmentation.mask, answer.segmentation.anchor)
                     found.records.append(dataclasses.replace(record, **response))
             for name, records in found.trivial.items():
                 mask = TRIVIAL[name](picture.height, picture.width)
@@ -131,6 +139,7 @@ def summarise(found: BoxReport, *, draws: int = bootstrap.DRAWS, level: float = 
     }
     if found.model is not None:
         records = found.records
+        summary |= report.of_unread(found.unread, records)
         has_target = np.array([record.box is not None for record in records], bool)
         summary |= described(records)
         if not has_target.all():

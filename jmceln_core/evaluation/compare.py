@@ -70,8 +70,10 @@ def compare(
     Raises DataError if the two were measured differently or on different sentences.
     """
     for name, words in (("protocol", "protocols"), ("size", "sizes"), ("side", "sizes")):
-        ours, theirs = (_plain(evaluation.summary[name]) for evaluation in (a, b))
+        ours, theirs = (evaluation.summary[name] for evaluation in (a, b))
         if ours != theirs:
+            if _plain(ours) != _plain(theirs):  # else one name, and other settings
+                ours, theirs = _plain(ours), _plain(theirs)
             raise DataError(
                 f"different {words}: A has {name} {ours}, B {theirs}; evaluate both with the same --protocol and --size"
             )

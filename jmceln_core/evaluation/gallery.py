@@ -18,7 +18,7 @@ from tqdm import tqdm
 from jmceln_core import overlay
 from jmceln_core.data.grounding import GroundingData
 from jmceln_core.evaluation.report import compared_at, iou_of, title, write_text
-from jmceln_core.evaluation.run import Record, Report, ask
+from jmceln_core.evaluation.run import Record, Report, respond
 from jmceln_core.evaluation.scene import Scene
 from jmceln_core.segmenter import Segmenter
 
@@ -39,16 +39,17 @@ def choose(report: Report, count: int, seed: int = 0) -> dict[str, list[int]]:
 
     Best and worst are of sentences with a target, by IoU; among equals the more confident answer first, for a sure
     answer teaches more. Wrong alarms are sentences that mean nothing and were not rejected. Random ones are drawn from
-    all by the seed.
+    all by the seed. Those about pictures that cannot be read are not among them.
     """
     records = report.records
+    there = [row for row, record in enumerate(records) if not record.unread]
 
     def by(rows: Sequence[int], sign: int) -> list[int]:
         return sorted(rows, key=lambda row: (sign * iou_of(records[row], report.protocol), -(records[row].score or 0)))
 
-    meant = [row for row, record in enumerate(records) if record.targets]
-    alarms = [row for row, record in enumerate(records) if not record.targets and not record.rejected]
-    drawn = np.random.default_rng(seed).permutation(len(records))[:count]
+    meant = [row for row in there if records[row].targets]
+    alarms = [row for row in there if not records[row].targets and not records[row].rejected]
+    drawn = np.random.default_rng(seed).permutation(there)[:count]
     chosen = {
         "Best": by(meant, -1)[:count],
         "Worst": by(meant, 1)[:count],
@@ -99,11 +100,12 @@ def _draw(
     for row in tqdm(rows, desc="gallery", unit="sentence", disable=None):
         record = report.records[row]
         if scene is None or scene.picture.id != record.picture:
-            scene = Scene(data.pictures[record.picture], report.side)
+            scene = Scene(data.pictures[record.picture], report.side, squashed=report.size == "squashed")
             pixels = scene.pixels()
             segmenter.set_image(pixels)
+        answer = respond(segmenter, [record.text], pixels.shape, report.protocol, scene.warp)[0].segmentation
         truth = scene.truth(record.targets).region.mask
-        yield row, _jpeg(overlay.draw(pixels, ask(segmenter, record.text, truth.shape), None, truth=truth))
+        yield row, _jpeg(overlay.draw(scene.warp(pixels), answer, None, truth=truth))
 
 
 def _jpeg(rgb: np.ndarray) -> bytes:

@@ -17,6 +17,7 @@ import numpy as np
 
 from jmceln_core.evaluation.protocol import Protocol
 
+GRES_THRESHOLDS = (0.7, 0.8, 0.9)
 BOUNDARY_SHARE = 0.02  # of the diagonal: the width that Boundary IoU's authors chose for pictures of COCO's size
 
 
@@ -139,18 +140,20 @@ def gres_metrics(
     rejected: np.ndarray | Sequence[bool],
     protocol: Protocol,
 ) -> dict[str, Ratio]:
-    """gIoU, cIoU, N_acc and T_acc of generalised referring segmentation (Liu et al., GRES, CVPR 2023); all (N,).
+    """gIoU, cIoU, Pr@X, N_acc and T_acc of generalised referring segmentation (Liu et al., GRES, CVPR 2023); all (N,).
 
-    For a sentence without a target I = 0 and U is the predicted mask's area. Rejecting it scores IoU 1 and adds nothing
-    to the sums of cIoU; not rejecting it scores 0 and adds U. A target wrongly rejected scores 0: its I is dropped,
-    its U kept.
+    I and U are those of the predicted mask as it was before it was `rejected`. For a sentence without a target I = 0
+    and U is the predicted mask's area. Rejecting it scores IoU 1 and adds nothing to the sums of cIoU; not rejecting it
+    scores 0 and adds U. A target wrongly rejected scores 0: its I is dropped, its U kept. Pr@X, for the X of the
+    authors' evaluation, is of the sentences with a target.
     """
     has_target, rejected = np.asarray(has_target, bool), np.asarray(rejected, bool)
     intersection = np.where(rejected, 0, intersection)
     union = np.where(rejected & ~has_target, 0, union)
-    per_sample = np.where(has_target, protocol.iou(intersection, union), rejected)
+    iou = protocol.iou(intersection, union)
     return {
-        "gIoU": _mean(per_sample),
+        "gIoU": _mean(np.where(has_target, iou, rejected)),
         "cIoU": overall_iou(intersection, union),
+        **{f"Pr@{x:g}": _mean(protocol.reaches(iou, x), has_target) for x in GRES_THRESHOLDS},
         **rejection_metrics(has_target, rejected),
     }

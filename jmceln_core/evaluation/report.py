@@ -62,6 +62,7 @@ GRES = ("gres",)
 MAIN = {"written": "Written sentences with one target", "generated": "Rule-made sentences with one target"}
 APART = {"plural": "Sentences with several targets", "generated": "Rule-made sentences"}
 ACCEPTED = 0.95  # of the sentences with a target, at the threshold of N_acc@95
+_SHOWN = 3  # pictures that cannot be read, of those named in a table
 HIT = 0.5  # the IoU of a right answer, for calibration and statuses
 BRIEF = ("mIoU", "oIoU", "Pr@0.5", "pointing", "boundary IoU")  # what tables have room for
 
@@ -114,7 +115,9 @@ def measure(part: Part, records: Sequence[Record], protocol: Protocol) -> dict[s
     intersection, union = column("intersection", np.int64), column("union", np.int64)
     if part.where == GRES:
         has_target = _has_target(chosen)
-        found = gres_metrics(intersection, union, has_target, column("rejected", bool), protocol)
+        raw_union = [r.union if r.raw_union is None else r.raw_union for r in chosen]
+        no_target = [r.rejected if r.no_target is None else r.no_target for r in chosen]
+        found = gres_metrics(intersection, np.array(raw_union, np.int64), has_target, no_target, protocol)
         return found | strict_rejection(chosen, has_target)[1]
     boundary = mean_iou(column("boundary_intersection", np.int64), column("boundary_union", np.int64), protocol)
     return referring_metrics(intersection, union, column("pointed", bool), protocol) | {"boundary IoU": boundary}
@@ -128,6 +131,8 @@ def strict_rejection(records: Sequence[Response], has_target: np.ndarray) -> tup
     Beside it: how many mean nothing, the threshold and what it is on.
     """
     confidence = np.array([record.confidence for record in records], np.float64)
+    unread = np.array([record.unread for record in records], bool)
+    confidence[unread & ~has_target] = np.inf  # nothing was said: not rightly either
     threshold = acceptance_threshold(confidence, has_target, ACCEPTED)
     about = {
         "absent": int(np.count_nonzero(~has_target)),
@@ -173,13 +178,14 @@ def summarise(report: Report, *, draws: int = bootstrap.DRAWS, level: float = 0.
     summary: dict[str, Any] = {
         "model": report.model,
         "protocol": dataclasses.asdict(report.protocol),
-        "size": "original" if report.side is None else "input",
+        "size": report.size,
         "side": report.side,
         "interval": interval_about(**options),
         "main": main_origin(report.records or [record for records in trivial.values() for record in records]),
     }
     if report.model is not None:
         records = report.records
+        summary |= of_unread(report.unread, records)
         iou = np.array([iou_of(record, report.protocol) for record in records], np.float64)
         hit = report.protocol.reaches(iou, HIT)
         pictures = np.array([record.picture for record in records], np.int64)
@@ -190,6 +196,14 @@ def summarise(report: Report, *, draws: int = bootstrap.DRAWS, level: float = 0.
         summary["machine"] = report.machine
     summary["trivial"] = {name: described(records) for name, records in trivial.items()}
     return summary
+
+
+def of_unread(unread: Sequence[str], records: Sequence[Response]) -> dict[str, Any]:
+    """What a metrics.json says of pictures that cannot be read: nothing if all can."""
+    if not unread:
+        return {}
+    count = sum(record.unread for record in records)
+    return {"unread": {"pictures": len(unread), "sentences": count, "why": list(unread)}}
 
 
 def interval_about(*, draws: int, level: float, seed: int) -> dict[str, Any]:
@@ -217,6 +231,7 @@ def of_responses(
     all answers but NOT_PRESENT. `seconds`: their times.
     """
     rejected = np.array([record.rejected for record in records], bool)
+    scored = ~rejected & np.array([not record.unread for record in records], bool)
     right = np.where(rejected, ~has_target, hit & has_target)
     status = np.array([record.status for record in records], str)
     score = np.array([record.score for record in records], np.float64)
@@ -224,7 +239,7 @@ def of_responses(
     intervals = bootstrapped(shares, pictures, **options)["metrics"]
     return {
         "answers": {name: {"count": int(np.sum(status == name)), "right": intervals[name]} for name in shares},
-        "calibration": calibration.reliability(score[~rejected], right[~rejected]),
+        "calibration": calibration.reliability(score[scored], right[scored]),
         "seconds": _seconds(records),
     }
 
@@ -280,7 +295,7 @@ def markdown(summary: dict[str, Any]) -> str:
     """The tables of a metrics.json: each cell `value [low, high]`, the protocol in the head of every table."""
     named = answers_of(summary)
     protocol = summary["protocol"]["name"]
-    lines = head(summary, f"Masks are compared {compared_at(summary)}.")
+    lines = head(summary, f"Masks are compared {compared_at(summary)}{unrejected(summary)}.")
     main: sections.Rows = [((name,), found) for name, found in named.items()]
     lines += section(MAIN[summary["main"]], sections.measured("answer", main, protocol=protocol))
     for name in BREAKDOWNS:
@@ -312,11 +327,18 @@ def broken_down(named: Mapping[str, dict[str, Any]], by: str) -> sections.Rows:
 def head(summary: Mapping[str, Any], compared: str) -> list[str]:
     """The first lines of a table.md; `compared` says in a sentence how."""
     interval = summary["interval"]
-    return [
+    lines = [
         f"# {summary['model'] or 'Trivial answers'} on {title(summary)}",
         "",
         f"Brackets: {interval['level']:.0%} bootstrap interval by picture ({interval['draws']:,} draws). {compared}",
     ]
+    return lines + (["", unread_about(summary["unread"])] if "unread" in summary else [])
+
+
+def unread_about(unread: Mapping[str, Any]) -> str:
+    """Pictures that cannot be read, in words."""
+    some = "; ".join(unread["why"][:_SHOWN]) + ("; ..." if len(unread["why"]) > _SHOWN else "")
+    return f"**{unread['pictures']} pictures cannot be read: their {unread['sentences']} sentences count 0** ({some})."
 
 
 def section(heading: str, table: Sequence[str]) -> list[str]:
@@ -387,7 +409,8 @@ def _status_counts(records: Sequence[Record]) -> dict[str, dict[str, int]]:
     counts: dict[str, dict[str, int]] = {"target": {}, "absent": {}}
     for record in records:
         of = counts["target" if record.targets else "absent"]
-        of[str(record.status)] = of.get(str(record.status), 0) + 1
+        status = record.status or "unread"
+        of[status] = of.get(status, 0) + 1
     return counts
 
 
@@ -428,7 +451,13 @@ def compared_at(summary: Mapping[str, Any]) -> str:
     """The size of the comparison in words."""
     if summary["side"] is None:
         return "at the picture's own size"
-    return f"in the network's letterboxed square, {summary['side']} x {summary['side']} pixels"
+    how = "squashed to" if summary["size"] == "squashed" else "in the network's letterboxed square,"
+    return f"{how} {summary['side']} x {summary['side']} pixels"
+
+
+def unrejected(summary: Mapping[str, Any]) -> str:
+    """Whether the protocol lets the presence head reject, in words that follow others."""
+    return "" if summary["protocol"].get("reject", True) else ", none is rejected"
 
 
 def gres_heading(absent: int) -> str:

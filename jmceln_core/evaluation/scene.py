@@ -1,18 +1,18 @@
-"""A picture as its masks are compared: at its own size, or letterboxed into the network's square."""
+"""A picture as its masks are compared: at its own size, letterboxed into the network's square, or squashed to one."""
 
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
+import cv2
 import numpy as np
 
 from jmceln_core.data.grounding import Instance, Picture
 from jmceln_core.evaluation import metrics
+from jmceln_core.evaluation.protocol import SQUASHED, Size
 from jmceln_core.geometry import Letterbox
 from jmceln_core.segmenter import Segmenter
-
-Size = Literal["original", "input"]
 
 
 class Region:
@@ -35,24 +35,33 @@ class Truth(NamedTuple):
 
 
 class Scene:
-    """A picture of H x W pixels for an evaluation at `side` (None: the picture's own size).
+    """A picture of H x W pixels for an evaluation in a square of `side` pixels (None: at the picture's own size).
 
-    A Segmenter that is given the square, as `pixels` makes it, letterboxes it into itself: the network sees what it
-    would have seen of the picture, and the answer stays in the square.
+    Into the square it is letterboxed, as the network does it: a Segmenter that is given the square, as `pixels` makes
+    it, sees what it would have seen of the picture, and the answer stays in the square. Or it is `squashed`: then the
+    Segmenter gets the picture, and its answer is squashed (`warp`).
     """
 
-    def __init__(self, picture: Picture, side: int | None = None) -> None:
+    def __init__(self, picture: Picture, side: int | None = None, *, squashed: bool = False) -> None:
         self.picture = picture
-        self._letterbox = None if side is None else Letterbox(picture.height, picture.width, side)
+        self._letterbox = None if side is None or squashed else Letterbox(picture.height, picture.width, side)
+        self._square = (side, side) if side is not None and squashed else None
         self._truths: dict[tuple[int, ...], Truth] = {}
 
     def pixels(self) -> np.ndarray:
-        """(H, W, 3) or (side, side, 3) uint8 RGB. Raises DataError for a picture that cannot be read."""
+        """(H, W, 3) or (side, side, 3) uint8 RGB, for the Segmenter. Raises DataError for a picture that cannot be
+        read."""
         rgb = self.picture.load()
         return self._letterbox.image(rgb) if self._letterbox else rgb
 
+    def warp(self, answered: np.ndarray) -> np.ndarray:
+        """What is given about `pixels`, a (H, W) float32 map or the pixels themselves, as it is compared."""
+        return cv2.resize(answered, self._square, interpolation=cv2.INTER_LINEAR) if self._square else answered
+
     def place(self, mask: np.ndarray) -> np.ndarray:
-        """A (H, W) bool mask of the picture as it is compared."""
+        """A (H, W) bool mask of the picture as it is compared; squashed: the pixel nearest to each centre."""
+        if self._square:
+            return cv2.resize(mask.view(np.uint8), self._square, interpolation=cv2.INTER_NEAREST_EXACT).astype(bool)
         return self._letterbox.mask(mask) if self._letterbox else mask
 
     @cached_property
@@ -74,8 +83,8 @@ class Scene:
 
 def side_of(segmenter: Segmenter | None, size: Size) -> int | None:
     """The `side` of scenes for a comparison at that size. Raises ValueError for input size without a network."""
-    if size == "original":
-        return None
+    if size != "input":
+        return SQUASHED if size == "squashed" else None
     if segmenter is None:
         raise ValueError("size 'input' is that of a network's square: it needs a checkpoint; use 'original'")
     return segmenter.config.image_size

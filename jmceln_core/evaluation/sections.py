@@ -11,6 +11,8 @@ from typing import Any
 from jmceln_core import markdown
 from jmceln_core.evaluation.landing import LANDINGS
 
+GRES = ("gIoU", "cIoU", "Pr@0.7", "Pr@0.8", "Pr@0.9", "N_acc", "T_acc", "N_acc@95")
+
 Rows = Sequence[tuple[tuple[str, ...], dict[str, Any]]]
 
 
@@ -28,16 +30,17 @@ def measured(labels: str, rows: Rows, metrics: Sequence[str] = (), *, protocol: 
 
 
 def rejections(labels: str, rows: Rows) -> list[str]:
-    """Of sentences that mean nothing and others, the shares rejected and kept; rows of the GRES part."""
+    """What GRES counts, and how far the sentences that mean nothing lie from the others; rows of the GRES part."""
+    metrics = [name for name in GRES if any(name in row["metrics"] for _, row in rows)]
     return table(
         labels,
-        ("sentences without a target", "N_acc", "T_acc", "N_acc@95", "threshold", "of"),
+        ("sentences without a target", *metrics, "threshold", "of"),
         (
             (
                 row_labels,
                 (
                     row["absent"],
-                    *(cell(row["metrics"].get(name)) for name in ("N_acc", "T_acc", "N_acc@95")),
+                    *(cell(row["metrics"].get(name)) for name in metrics),
                     number(row["threshold"]),
                     row["threshold_of"],
                 ),

@@ -26,7 +26,7 @@ from jmceln_core.config import ConfigError
 from jmceln_core.data.grounding import GroundingData
 from jmceln_core.data.refcocos import BoxData
 from jmceln_core.evaluation import bootstrap, boxes, report, sections
-from jmceln_core.evaluation.protocol import PROTOCOLS
+from jmceln_core.evaluation.protocol import PROTOCOLS, Protocol, named
 from jmceln_core.evaluation.run import evaluate
 from jmceln_core.evaluation.sets import BOXES, EvalSet, check_label, digest, read_sets
 from jmceln_core.segmenter import Precision, Segmenter
@@ -55,9 +55,11 @@ class Candidate:
 
         Raises CheckpointError for a checkpoint that is not there and ConfigError for a label no folder can have.
         """
-        label, equals, name = text.rpartition("=")
+        label, equals, name = text.partition("=")
+        if not equals or "/" in label or Path(text).is_file():  # a path, with or without an = in it
+            label, name = "", text
         path = checkpoint.locate(name)
-        label = label if equals else path.stem
+        label = label or path.stem
         check_label(label)
         return cls(label, path, checkpoint.sha256(path))
 
@@ -77,6 +79,7 @@ def run(
     sets: Mapping[str, Loaded],
     output: Path,
     *,
+    protocol: Protocol = PROTOCOLS["own"],
     limit: int | None = None,
     device: str | None = None,
     precision: Precision | None = None,
@@ -85,8 +88,9 @@ def run(
 ) -> Found:
     """Measure every candidate and the trivial answers on every set, each in output/LABEL/SET, or read it from there.
 
-    A metrics.json there is taken if it is of the same checkpoint (by its hash), sentences, precision and draws;
-    otherwise it is measured anew. Raises what the Segmenter and the reading of pictures raise.
+    A metrics.json there is taken if it is of the same checkpoint (by its hash), sentences, protocol, precision and
+    draws, and of pictures that could all be read; otherwise it is measured anew. Raises what the Segmenter and the
+    reading of pictures raise.
     """
     found: Found = {name: {} for name in sets}
     for candidate in (*candidates, Candidate(TRIVIAL)):
@@ -96,6 +100,7 @@ def run(
             identity = {
                 "checkpoint": candidate.sha256,
                 "data": loaded.digest,
+                "protocol": repr(protocol),
                 "precision": (precision or "fp32") if candidate.path else None,
                 "draws": draws,
                 "seed": seed,
@@ -107,7 +112,8 @@ def run(
                 if candidate.path and segmenter is None:
                     segmenter = Segmenter.load(candidate.path, device=device, precision=precision)
                 about = _about(candidate, loaded, limit) | {"identity": identity}
-                summary = _measure(segmenter, loaded.data, folder, about=about, draws=draws, seed=seed)
+                options = {"draws": draws, "seed": seed}
+                summary = _measure(segmenter, loaded.data, folder, protocol=protocol, about=about, **options)
             found[name][candidate.label] = summary
     return found
 
@@ -125,39 +131,52 @@ def _about(candidate: Candidate, loaded: Loaded, limit: int | None) -> dict[str,
 
 
 def _measure(
-    segmenter: Segmenter | None, data: GroundingData | BoxData, folder: Path, *, about: dict[str, Any], **options: int
+    segmenter: Segmenter | None,
+    data: GroundingData | BoxData,
+    folder: Path,
+    *,
+    protocol: Protocol,
+    about: dict[str, Any],
+    **options: int,
 ) -> dict[str, Any]:
     """The trivial answers have a label of their own: with a segmenter they are left out."""
     if isinstance(data, BoxData):
         return boxes.write(boxes.evaluate(segmenter, data, trivial=segmenter is None), folder, about=about, **options)
-    answered = evaluate(segmenter, data, protocol=PROTOCOLS["lavt"], baselines=segmenter is None)
+    answered = evaluate(segmenter, data, protocol=protocol, baselines=segmenter is None)
     return report.write(answered, folder, about=about, **options)
 
 
 def _measured(path: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
-    """A metrics.json that was made of the same."""
+    """A metrics.json made of the same and of all pictures: those that could not be read may have been mended."""
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return summary if isinstance(summary, dict) and summary.get("identity") == identity else None
+    same = isinstance(summary, dict) and summary.get("identity") == identity and "unread" not in summary
+    return summary if same else None
 
 
 def markdown(found: Found, candidates: Sequence[Candidate]) -> str:
     """All numbers of `run` as tables, the checkpoints' rows of a set beside those of its trivial answers."""
     interval = next(iter(next(iter(found.values())).values()))["interval"]
+    masks, boxed = ({n: f for n, f in found.items() if _of_boxes(f) == of_boxes} for of_boxes in (False, True))
     lines = [
         "# Evaluation",
         "",
-        f"Brackets: {interval['level']:.0%} bootstrap interval by picture ({interval['draws']:,} draws). Masks are "
-        "compared at the picture's own size.",
+        f"Brackets: {interval['level']:.0%} bootstrap interval by picture ({interval['draws']:,} draws).",
     ]
+    if masks:
+        summary = next(iter(masks.values()))[TRIVIAL]
+        lines[-1] += f" Masks are compared {report.compared_at(summary)}{report.unrejected(summary)}."
+    for name, answers in found.items():
+        for label, summary in answers.items():
+            if "unread" in summary:
+                lines += ["", f"{name}, {label}: {report.unread_about(summary['unread'])}"]
     if candidates:
-        named = [((c.label, str(c.path), c.sha256), ()) for c in candidates]
-        lines += ["", *sections.table("answer | checkpoint | SHA-256", (), named)]
+        rows_of = [((c.label, str(c.path), c.sha256), ()) for c in candidates]
+        lines += ["", *sections.table("answer | checkpoint | SHA-256", (), rows_of)]
     counts = ("pictures", "sentences with one target")
     lines += ["", *sections.table("set | is", counts, (_described(name, found) for name in found))]
-    masks, boxed = ({n: f for n, f in found.items() if _of_boxes(f) == of_boxes} for of_boxes in (False, True))
     lines += _metrics("One target", masks, METRICS)
     lines += _metrics("Boxes", boxed, BOX_METRICS)
     for heading, key, table in (
@@ -241,6 +260,10 @@ def _parser() -> argparse.ArgumentParser:
         help="holds the sets' folders; may be given several times, the first that has a folder counts",
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="gets all that is written")
+    parser.add_argument(
+        "--protocol", choices=PROTOCOLS, default="own", help="whose thresholds, size and IoU (default: own)"
+    )
+    parser.add_argument("--no-reject", action="store_true", help="the presence head may empty no mask")
     parser.add_argument("--limit", type=positive, metavar="N", help="N pictures of each set: a quick look")
     parser.add_argument("--draws", type=positive, default=bootstrap.DRAWS, help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap and --limit (default: 0)")
@@ -287,6 +310,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             candidates,
             sets,
             args.output,
+            protocol=named(args.protocol, reject=not args.no_reject),
             **{name: getattr(args, name) for name in ("limit", "device", "precision", "draws", "seed")},
         )
         text = markdown(found, candidates)

@@ -290,7 +290,7 @@ def test_each_half_runs_once(model, rgb):
     little.segment_all(["a plate", "a mug", "a plate"])
     little.set_image(rgb)
     little.segment("a plate")
-    assert network.calls == ["image", ["a mug"], 1, 1, ["a plate"], 3, "image", 1]
+    assert network.calls == ["image", ["a mug"], 1, 1, ["a plate"], 2, "image", 1]
 
 
 def test_least_recently_used_sentences_leave_the_cache(model, rgb, monkeypatch):

@@ -8,9 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
-from jmceln_core.answer import Segmentation, Status
+from jmceln_core.answer import RawAnswer
+from jmceln_core.config import DecisionConfig
 from jmceln_core.data.grounding import DataError
-from jmceln_core.data.refcocos import read_boxes
+from jmceln_core.data.refcocos import BoxExpression, read_boxes
 from jmceln_core.evaluation import boxes
 from jmceln_core.evaluation.boxes import box_iou, box_of, evaluate, summarise
 
@@ -40,26 +41,27 @@ def root(tmp_path):
 
 
 class Scripted:
-    """Answers as a Segmenter would, from a table: sentence -> (x, y, w, h, anchor, presence)."""
+    """Says what a network would, from a table: sentence -> (x, y, w, h, presence)."""
 
-    name, device = "scripted", "cpu"
+    name, device, decision = "scripted", "cpu", DecisionConfig(present=0.35)
     answers = {  # noqa: RUF012
-        "left ball": (0, 0, 10, 5, (9.5, 2), 0.9),  # IoU .5; the anchor's pixel ends at the box's edge
-        "a cat": (0, 0, 60, 40, (30, 20), 0.6),
-        "box": (20, 10, 20, 20, (19.9, 15), 0.8),  # the anchor's centre lies .1 beside the box
-        "a dog": (0, 0, 0, 0, None, 0.1),
-        "right ball": (0, 0, 0, 0, None, 0.3),
+        "left ball": (0, 0, 10, 5, 0.9),  # IoU .5
+        "a cat": (0, 0, 60, 40, 0.6),
+        "box": (20, 10, 20, 20, 0.8),  # the box begins half a pixel later
+        "a dog": (0, 0, 0, 0, 0.1),
+        "right ball": (0, 0, 5, 5, 0.3),
     }
 
     def set_image(self, rgb):
         assert rgb.shape == (HEIGHT, WIDTH, 3)
 
-    def segment(self, text):
-        x, y, w, h, anchor, presence = self.answers.get(text, (0, 0, 0, 0, None, 0.5))
-        mask = np.zeros((HEIGHT, WIDTH), bool)
-        mask[y : y + h, x : x + w] = True
-        status = Status.FOUND if w else Status.NOT_PRESENT
-        return Segmentation(mask, status, 0.7, None, anchor, None, w * h, None, 0.0, presence)
+    def raw_answers(self, texts):
+        return [self.raw(*self.answers.get(text, (0, 0, 0, 0, 0.5))) for text in texts]
+
+    def raw(self, x, y, w, h, presence):
+        map_ = np.full((HEIGHT, WIDTH), 0.1, np.float32)
+        map_[y : y + h, x : x + w] = 0.8
+        return RawAnswer(map_, presence, None)
 
 
 def test_reader(root):
@@ -125,11 +127,11 @@ def test_records_and_summary(root):
     assert {text: record.iou for text, record in records.items()} == {
         **{"left ball": 0.5, "a cat": 0, "box": pytest.approx(390 / 400), "a dog": 0, "right ball": 0}
     }
-    assert [text for text, record in records.items() if record.pointed] == ["left ball"]
+    assert [text for text, record in records.items() if record.pointed] == ["left ball", "box"]
     assert [text for text, record in records.items() if record.first] == ["left ball", "box"]
     summary = summarise(found, draws=50)
     assert {name: part["value"] for name, part in summary["metrics"].items()} == pytest.approx(
-        {"box IoU": (0.5 + 390 / 400 + 0) / 3, "Pr@0.5": 2 / 3, "pointing": 1 / 3}
+        {"box IoU": (0.5 + 390 / 400 + 0) / 3, "Pr@0.5": 2 / 3, "pointing": 2 / 3}
     )
     assert {hops: part["sentences"] for hops, part in summary["by_hops"].items()} == {"2": 2, "3": 1}
     assert summary["by_hops"]["3"]["metrics"]["Pr@0.5"]["value"] == 1
@@ -144,6 +146,25 @@ def test_records_and_summary(root):
         "not_present": (2, 1 / 2),
     }
     assert summary["calibration"]["answers"] == 3
+
+
+def test_an_anchor_is_inside_a_box_by_its_pixels_centre():
+    mask = np.zeros((HEIGHT, WIDTH), bool)
+    expression = BoxExpression(0, "box", (20.5, 10, 40, 30), 2)
+    inside = {u: boxes._record(expression, mask, (u, 15)).pointed for u in (19.9, 20.0, 39.5, 39.6)}
+    assert inside == {19.9: False, 20.0: True, 39.5: True, 39.6: False}
+
+
+def test_an_unreadable_picture_costs_its_sentences(root):
+    (root / "images" / "a.png").write_bytes(b"not a picture")
+    found = evaluate(Scripted(), read_boxes(root, "drawn"))
+    assert [record.text for record in found.records if record.unread] == ["left ball", "a cat"]
+    summary = summarise(found, draws=10)
+    assert summary["metrics"]["Pr@0.5"]["value"] == pytest.approx(1 / 3)
+    assert (summary["unread"]["pictures"], summary["unread"]["sentences"]) == (1, 2)
+    (root / "images" / "b.png").write_bytes(b"not a picture")
+    with pytest.raises(DataError, match=r"b\.png"):
+        evaluate(Scripted(), read_boxes(root, "drawn"))
 
 
 def test_trivial_answers_without_a_model(root):
@@ -171,7 +192,7 @@ def test_written_files(root, tmp_path):
     assert lines[2]["box"] == [20.5, 10, 40, 30]
     table = (folder / "table.md").read_text()
     assert "## Sentences with a box" in table
-    assert "| 3 | scripted | 1 | 1 | 0.975 | 1.000 | 0.000 |" in table
+    assert "| 3 | scripted | 1 | 1 | 0.975 | 1.000 | 1.000 |" in table
     assert "rejected by presence below 0.3000" in table
     assert (folder / "reliability.svg").exists()
 

@@ -44,8 +44,8 @@ def some(rng, lift=0.0, pictures=12):
 def saved(tmp_path):
     """Writes records as an evaluation does; returns its folder."""
 
-    def save(name, records, protocol="lavt", side=None):
-        found = Report(name, named(protocol), records, side=side)
+    def save(name, records, protocol="lavt", side=None, reject=True):
+        found = Report(name, named(protocol, reject=reject), records, size="input" if side else "original", side=side)
         report.write(found, tmp_path / name, about=ABOUT, draws=20)
         return tmp_path / name
 
@@ -122,6 +122,7 @@ def test_gres_and_what_stands_apart(saved):
     ("ours", "theirs", "message"),
     [
         ({}, {"protocol": "cris"}, "different protocols: A has protocol lavt, B cris"),
+        ({"protocol": "own"}, {"protocol": "own", "reject": False}, "different protocols: .*'reject': True.*'reject'"),
         ({}, {"side": 416}, "different sizes: A has size original, B input"),
         ({"side": 320}, {"side": 416}, "different sizes: A has side 320, B 416"),
     ],

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jmceln_core import evaluate as command
-from jmceln_core.answer import RawAnswer, Segmentation, Status, decide
+from jmceln_core.answer import RawAnswer
 from jmceln_core.config import DecisionConfig, ModelConfig
 from jmceln_core.data.grounding import DataError, Expression, GroundingData, Instance, Picture, read_coco
 from jmceln_core.data.readers import read
@@ -22,7 +22,7 @@ from jmceln_core.geometry import Letterbox
 from jmceln_core.segmenter import Segmenter
 from support import refer_miniature
 
-LAVT, CRIS = named("lavt"), named("cris")
+OWN, LAVT, CRIS, RELA = map(named, ("own", "lavt", "cris", "rela"))
 HEIGHT, WIDTH = 40, 60
 
 # Picture 1: two 10x10 balls and a 20x10 (w x h) box; a picture with nothing but absent sentences; one with no sentence.
@@ -81,9 +81,10 @@ def rectangle(x, y, w, h):
 
 
 class Scripted:
-    """Answers as a Segmenter would, from a table: sentence -> (mask, anchor, status)."""
+    """Says what a network would: of each sentence a probability in so many rectangles, else where 0.1."""
 
     name, device = "scripted", "cpu"
+    decision = DecisionConfig(confident=0.7)
 
     def __init__(self, **answers):
         self.answers = {text.replace("_", " "): answer for text, answer in answers.items()}
@@ -94,21 +95,25 @@ class Scripted:
         assert rgb.shape == (HEIGHT, WIDTH, 3)
         self.calls.append("image")
 
-    def segment(self, text, *, probability=False):
-        self.calls.append(text)
-        nothing = (np.zeros((HEIGHT, WIDTH), bool), None, Status.NOT_PRESENT)
-        mask, anchor, status = self.answers.get(text, nothing)
-        return Segmentation(mask, status, 0.75, None, anchor, None, int(mask.sum()), None, 0.0)
+    def raw_answers(self, texts):
+        self.calls += texts
+        return [self.raw(*self.answers.get(text, (0.0,))) for text in texts]
+
+    def raw(self, probability, *rectangles):
+        map_ = np.full((HEIGHT, WIDTH), 0.1, np.float32)
+        for rectangle_ in rectangles:
+            map_[rectangle(*rectangle_)] = probability
+        return RawAnswer(map_, None, None)
 
 
 def scripted():
     return Scripted(
-        left_ball=(rectangle(0, 0, 10, 8), (4, 4), Status.FOUND),  # I 80, U 100: .8
-        the_ball_at_the_lower_right=(rectangle(0, 0, 10, 10), (5, 5), Status.FOUND),  # the other ball: 0
-        box=(rectangle(20, 10, 10, 10), (35, 15), Status.AMBIGUOUS),  # I 100, U 200: .5, the anchor beyond the mask
-        the_only_box=(rectangle(20, 10, 30, 20), (5, 5), Status.LOW_CONFIDENCE),  # 1, the anchor astray
-        both_balls=(rectangle(0, 0, 10, 10), (5, 5), Status.FOUND),  # I 100, U 200: .5
-        a_cat=(rectangle(0, 0, 5, 5), (2, 2), Status.FOUND),  # should have been rejected; "a dog" is
+        left_ball=(0.75, (0, 0, 10, 8)),  # I 80, U 100: .8
+        the_ball_at_the_lower_right=(0.75, (0, 0, 10, 10)),  # the other ball: 0
+        box=(0.75, (20, 10, 5, 10), (35, 10, 5, 10)),  # I 100, U 200: .5; two blobs: ambiguous
+        the_only_box=(0.65, (20, 10, 30, 20)),  # 1, but not surely
+        both_balls=(0.75, (0, 0, 10, 10)),  # I 100, U 200: .5
+        a_cat=(0.75, (0, 0, 6, 10)),  # should have been rejected; "a dog" is
     )
 
 
@@ -118,7 +123,7 @@ def values(summary):
 
 def test_every_sentence_once_and_the_image_half_once_a_picture(data):
     segmenter = scripted()
-    found = evaluate(segmenter, data, protocol=LAVT)
+    found = evaluate(segmenter, data, protocol=OWN)
     # Two calls to warm up, then picture by picture; picture 4 has no sentence and is not read.
     assert segmenter.calls[:2] == ["image", "something"]
     assert segmenter.calls[2:] == [
@@ -131,33 +136,33 @@ def test_every_sentence_once_and_the_image_half_once_a_picture(data):
 
 
 def test_records_hold_the_comparison_at_the_pictures_own_size(data):
-    records = {record.text: record for record in evaluate(scripted(), data, protocol=LAVT).records}
+    records = {record.text: record for record in evaluate(scripted(), data, protocol=OWN).records}
     left = records["left ball"]
     assert dataclasses.replace(left, seconds=None) == Record(
         *(1, (11,), "left ball", "short", "written"),
         # Boundaries of 1 pixel (2 % of a diagonal of 72): frames of 10x8 and 10x10, alike but for two rows.
         **{"intersection": 80, "union": 100, "boundary_intersection": 24, "boundary_union": 44},
         **{"area": 100, "pointed": True, "landed": "right one"},
-        **{"status": "found", "score": 0.75, "first": True},
+        **{"status": "found", "score": 0.75, "first": True, "raw_union": 100, "no_target": False},
     )
     assert (records["both balls"].intersection, records["both balls"].union) == (100, 200)
-    assert (records["a cat"].union, records["a cat"].area, records["a cat"].pointed) == (25, 0, False)
+    assert (records["a cat"].union, records["a cat"].area, records["a cat"].pointed) == (60, 0, False)
     assert records["a dog"].rejected
     assert not records["a cat"].rejected
-    assert not records["the only box"].pointed
+    assert not records["the ball at the lower right"].pointed
 
 
 def test_summary_counts_single_targets_apart_from_plural_and_absent(data):
-    summary = report.summarise(evaluate(scripted(), data, protocol=LAVT), draws=200)
+    summary = report.summarise(evaluate(scripted(), data, protocol=OWN), draws=200)
     assert values(summary) == pytest.approx(
         {
             "mIoU": (0.8 + 0 + 0.5 + 1) / 4,
             "oIoU": (80 + 0 + 100 + 600) / (100 + 200 + 200 + 600),
             **{"Pr@0.5": 3 / 4, "Pr@0.6": 2 / 4, "Pr@0.7": 2 / 4, "Pr@0.8": 2 / 4, "Pr@0.9": 1 / 4},
-            "pointing": 2 / 4,
-            # "left ball" as above; the answer to "box" is the left half of 20x10, a frame of 36 pixels, 28 of them on
+            "pointing": 3 / 4,
+            # "left ball" as above; the answer to "box" is both ends of 20x10, two frames of 26 pixels, 18 of each on
             # the true frame of 56.
-            "boundary IoU": (24 / 44 + 0 + 28 / (36 + 56 - 28) + 1) / 4,
+            "boundary IoU": (24 / 44 + 0 + 36 / (52 + 56 - 36) + 1) / 4,
         }
     )
     assert (summary["sentences"], summary["pictures"]) == (4, 2)
@@ -166,14 +171,15 @@ def test_summary_counts_single_targets_apart_from_plural_and_absent(data):
     assert values(summary["gres"]) == pytest.approx(
         {
             "gIoU": (0.8 + 0 + 0.5 + 1 + 0.5 + 0 + 1) / 7,
-            "cIoU": (80 + 100 + 600 + 100) / (100 + 200 + 200 + 600 + 200 + 25),
+            "cIoU": (80 + 100 + 600 + 100) / (100 + 200 + 200 + 600 + 200 + 60),
+            **{"Pr@0.7": 2 / 5, "Pr@0.8": 2 / 5, "Pr@0.9": 1 / 5},
             "N_acc": 1 / 2,
             "T_acc": 1,
-            "N_acc@95": 0,  # by the score, .75 for all: none of the absent ones lies below
+            "N_acc@95": 1 / 2,  # by the score, at least .65: an empty mask's is 0
         }
     )
     assert {name: summary["gres"][name] for name in ("absent", "threshold", "threshold_of")} == {
-        **{"absent": 2, "threshold": 0.75, "threshold_of": "score"}
+        **{"absent": 2, "threshold": pytest.approx(0.65), "threshold_of": "score"}
     }
     assert summary["landed"] == {"right one": 3, "same kind, wrong one": 1}
     # Right: "left ball", "both balls" (IoU .5) of the found, "box" (.5), "the only box", and "a dog" rejected.
@@ -184,7 +190,7 @@ def test_summary_counts_single_targets_apart_from_plural_and_absent(data):
         "ambiguous": (1, 1),
     }
     assert summary["calibration"]["answers"] == 6
-    assert summary["calibration"]["error"] == pytest.approx(0.75 - 4 / 6)
+    assert summary["calibration"]["error"] == pytest.approx((5 * (0.75 - 3 / 5) + (1 - 0.65)) / 6)
     assert summary["status"]["absent"] == {"found": 1, "not_present": 1}
     assert summary["seconds"]["frame"]["count"] == 3
     assert summary["seconds"]["sentence"]["count"] == 4
@@ -192,7 +198,7 @@ def test_summary_counts_single_targets_apart_from_plural_and_absent(data):
 
 
 def test_breakdowns_split_the_single_target_sentences(data):
-    summary = report.summarise(evaluate(scripted(), data, protocol=LAVT), draws=200)
+    summary = report.summarise(evaluate(scripted(), data, protocol=OWN), draws=200)
     assert values(summary["by_kind"]["full"])["mIoU"] == 0
     assert values(summary["by_kind"]["short"])["mIoU"] == pytest.approx(2.3 / 3)
     assert sum(row["sentences"] for row in summary["by_size"].values()) == 4
@@ -240,16 +246,16 @@ def test_the_protocol_decides_what_counts_at_a_threshold(data):
 
 def test_generated_sentences_do_not_enter_the_main_metrics(data):
     expressions = [dataclasses.replace(e, origin="generated") if e.text == "left ball" else e for e in data.expressions]
-    summary = report.summarise(evaluate(scripted(), GroundingData(data.pictures, expressions), protocol=LAVT), draws=50)
+    summary = report.summarise(evaluate(scripted(), GroundingData(data.pictures, expressions), protocol=OWN), draws=50)
     assert (summary["sentences"], summary["generated"]["sentences"]) == (3, 1)
     assert values(summary["generated"])["mIoU"] == 0.8
 
 
 def test_rule_made_sentences_are_the_main_part_where_none_is_written(data):
     expressions = [dataclasses.replace(e, origin="generated") for e in data.expressions]
-    found = evaluate(scripted(), GroundingData(data.pictures, expressions), protocol=LAVT)
+    found = evaluate(scripted(), GroundingData(data.pictures, expressions), protocol=OWN)
     summary = report.summarise(found, draws=50)
-    written = report.summarise(evaluate(scripted(), data, protocol=LAVT), draws=50)
+    written = report.summarise(evaluate(scripted(), data, protocol=OWN), draws=50)
     assert (summary["main"], written["main"]) == ("generated", "written")
     assert "generated" not in summary
     for part in (("metrics",), ("plural",), ("by_kind",), ("trivial",)):
@@ -258,7 +264,7 @@ def test_rule_made_sentences_are_the_main_part_where_none_is_written(data):
 
 
 def test_a_sentence_counts_for_every_kind_of_phrase_in_it(data):
-    summary = report.summarise(evaluate(scripted(), data, protocol=LAVT), draws=50)
+    summary = report.summarise(evaluate(scripted(), data, protocol=OWN), draws=50)
     assert {label: part["sentences"] for label, part in summary["by_phrase"].items()} == {
         "location": 2,  # "left ball", "the ball at the lower right"
         "none of these": 2,  # "box", "the only box"
@@ -267,7 +273,7 @@ def test_a_sentence_counts_for_every_kind_of_phrase_in_it(data):
 
 
 def test_records_of_an_older_version_are_read(data, tmp_path):
-    found = evaluate(scripted(), data, protocol=LAVT)
+    found = evaluate(scripted(), data, protocol=OWN)
     report.write(found, tmp_path, about=ABOUT, draws=10)
     lines = [json.loads(line) for line in (tmp_path / "records.jsonl").read_text().splitlines()]
     assert [line.pop("landed") for line in lines] == [record.landed for record in found.records]
@@ -279,7 +285,7 @@ def test_records_of_an_older_version_are_read(data, tmp_path):
 
 def test_a_sentence_without_a_word_counts_as_not_found(data):
     expressions = [*data.expressions, Expression(1, (13,), " \n", "short")]
-    found = evaluate(scripted(), GroundingData(data.pictures, expressions), protocol=LAVT)
+    found = evaluate(scripted(), GroundingData(data.pictures, expressions), protocol=OWN)
     record = next(record for record in found.records if not record.text.strip())
     assert (record.rejected, record.score, record.intersection, record.union) == (True, 0, 0, 200)
 
@@ -294,6 +300,7 @@ VECTORS = {
     "D": ((5, 6, 7), (), True),
     "E": ((5, 6, 7), (), False),
     "F": (range(4), range(4), True),
+    "G": (range(8), range(4), True),  # wider than the truth
 }
 
 
@@ -304,17 +311,19 @@ def tiny_mask(pixels):
 
 
 class Told:
-    """Answers with what a Segmenter decides on a network's output; the sentence names the vector."""
+    """Says what a network would, a mask and a presence; the sentence names the vector."""
 
-    name, device = "told", "cpu"
+    name, device, decision = "told", "cpu", DecisionConfig()
 
     def set_image(self, rgb):
         assert rgb.shape == (4, 4, 3)
 
-    def segment(self, text, *, probability=False):
-        predicted, _, rejected = VECTORS.get(text, ((), (), True))
+    def raw_answers(self, texts):
+        return [self.raw(*VECTORS.get(text, ((), (), True))) for text in texts]
+
+    def raw(self, predicted, _, rejected):
         map_ = np.where(tiny_mask(predicted), 0.9, 0.1).astype(np.float32)
-        return decide(RawAnswer(map_, 0.1 if rejected else 0.9, None), DecisionConfig())
+        return RawAnswer(map_, 0.1 if rejected else 0.9, None)
 
 
 def vector_data(folder, names):
@@ -342,7 +351,7 @@ def test_vector_data_says_what_it_should(tmp_path):
 
 @pytest.mark.parametrize(
     ("protocol", "at_half", "at_eight_tenths"),
-    [(LAVT, 2 / 3, 1 / 3), (CRIS, 1 / 3, 0)],  # B's IoU is 1/2 and A's 4/5: neither is *above* the threshold
+    [(OWN, 2 / 3, 1 / 3), (CRIS, 1 / 3, 0)],  # B's IoU is 1/2 and A's 4/5: neither is *above* the threshold
     ids=lambda value: getattr(value, "name", None),
 )
 def test_vectors_of_sentences_with_a_target(tmp_path, protocol, at_half, at_eight_tenths):
@@ -355,11 +364,13 @@ def test_vectors_of_sentences_with_a_target(tmp_path, protocol, at_half, at_eigh
     assert "gres" not in summary
 
 
-@pytest.mark.parametrize("protocol", [LAVT, CRIS], ids=lambda protocol: protocol.name)
+@pytest.mark.parametrize("protocol", [OWN, CRIS], ids=lambda protocol: protocol.name)
 def test_vectors_with_sentences_that_mean_nothing(tmp_path, protocol):
+    protocol = dataclasses.replace(protocol, reject=True)
     found = evaluate(Told(), vector_data(tmp_path, "ABCDEF"), protocol=protocol)
-    # N_acc@95: F's presence .1 is the lowest of a target; D's is not below it.
+    # N_acc@95: F's presence .1 is the lowest of a target; D's is not below it. Only A's IoU, .8, is above .7.
     expected = {"gIoU": 0.38333, "cIoU": 0.33333, "N_acc": 0.5, "T_acc": 0.75, "N_acc@95": 0}
+    expected |= {"Pr@0.7": 1 / 4, "Pr@0.8": 0 if protocol.strict else 1 / 4, "Pr@0.9": 0}
     assert values(report.summarise(found, draws=10)["gres"]) == pytest.approx(expected, abs=1e-5)
     # And from the records as they are written.
     report.write(found, tmp_path / "out", about=ABOUT, draws=10)
@@ -367,6 +378,79 @@ def test_vectors_with_sentences_that_mean_nothing(tmp_path, protocol):
     assert records == found.records
     again = report.measure(report.parts(records)[-1], records, protocol)
     assert {name: ratio.value for name, ratio in again.items()} == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_rejected_mask_still_counts_in_the_union_of_gres(tmp_path):
+    """As ReLA's evaluation counts: U is that of the mask before it was rejected."""
+    found = evaluate(Told(), vector_data(tmp_path, "ABCDEG"), protocol=OWN)
+    # I: A 4, B 4. U: A 5, B 8, C 4, E 3, G 8.
+    assert values(report.summarise(found, draws=10)["gres"])["cIoU"] == pytest.approx(8 / 28)
+    # What the robot gets is empty: the sentences with one target are measured so.
+    assert values(report.summarise(found, draws=10))["oIoU"] == pytest.approx(8 / (5 + 8 + 4 + 4))
+
+
+def test_without_rejection_every_mask_counts(tmp_path):
+    found = evaluate(Told(), vector_data(tmp_path, "ABCDEG"), protocol=named("own", reject=False))
+    assert not any(record.rejected for record in found.records)
+    summary = report.summarise(found, draws=10)
+    assert values(summary)["oIoU"] == pytest.approx((4 + 4 + 0 + 4) / (5 + 8 + 4 + 8))
+    assert "none is rejected" in report.markdown(summary | ABOUT)
+    assert [record.presence for record in found.records] == [0.9, 0.9, 0.9, 0.1, 0.9, 0.1]  # asked all the same
+
+
+@pytest.mark.parametrize(("rows", "no_target"), [(8, False), (7, True)])
+def test_a_network_without_a_presence_head_says_no_target_by_a_mask_under_50_pixels(data, rows, no_target):
+    segmenter = Scripted(a_cat=(0.75, (0, 0, 7, rows)))  # 56 and 49 pixels
+    record = next(r for r in evaluate(segmenter, data, protocol=OWN).records if r.text == "a cat")
+    assert (record.no_target, record.rejected) == (no_target, False)
+
+
+@pytest.mark.parametrize(("name", "threshold"), [("own", 0.3), ("lavt", 0.5), ("cris", 0.35), ("rela", 0.5)])
+def test_a_protocol_has_its_own_threshold(data, name, threshold):
+    segmenter = Scripted()
+    segmenter.decision = DecisionConfig(mask=0.3)
+    for value, some in ((threshold - 0.01, False), (threshold + 0.01, True)):
+        segmenter.answers = {"box": (value, (20, 10, 20, 10))}
+        found = evaluate(segmenter, data, protocol=named(name), baselines=False)
+        record = next(record for record in found.records if record.text == "box")
+        assert (record.intersection > 0) == some
+
+
+@pytest.mark.parametrize("protocol", [LAVT, RELA], ids=lambda protocol: protocol.name)
+def test_masks_are_compared_squashed_to_480(data, protocol):
+    found = evaluate(scripted(), data, protocol=protocol)
+    assert (found.size, found.side) == ("squashed", 480)
+    # 60x40 to 480x480: each pixel becomes 8x12. The truth is exact, the answer's edge is that of a smooth map.
+    record = next(record for record in found.records if record.text == "the only box")
+    assert record.area == 600
+    assert record.union == pytest.approx(600 * 96, rel=0.05)
+    assert record.intersection / record.union > 0.95
+    whole = next(record for record in found.trivial["whole picture"] if record.text == "left ball")
+    assert (whole.intersection, whole.union) == (100 * 96, 480 * 480)
+    assert "squashed to 480 x 480 pixels" in report.markdown(report.summarise(found, draws=10) | ABOUT)
+
+
+def test_a_truth_is_squashed_to_the_nearest_pixel():
+    rng = np.random.default_rng(0)
+    mask = rng.random((61, 703)) < 0.5
+    rows, columns = (((np.arange(480) + 0.5) * n / 480).astype(int) for n in mask.shape)
+    scene = Scene(Picture(1, None, 61, 703, ()), 480, squashed=True)
+    np.testing.assert_array_equal(scene.place(mask), mask[np.ix_(rows, columns)])
+
+
+def test_a_sentence_is_asked_as_a_whole(data, tiny_checkpoint):
+    """No rule of words takes part: a table compares networks."""
+    segmenter = Segmenter.load(tiny_checkpoint, device="cpu")
+    asked = []
+    look = segmenter._look_for
+    segmenter._look_for = lambda sentences, *rest, **more: asked.append(sentences) or look(sentences, *rest, **more)
+    text = "the ball and the box"
+    expressions = [Expression(1, (11, 13), text), *data.expressions]
+    evaluate(segmenter, GroundingData(data.pictures, expressions), protocol=OWN, baselines=False)
+    assert asked[1] == [text]
+    assert len(asked[2]) == 5  # the others about the picture, together
+    segmenter.segment(text)
+    assert asked[-1] == ["the ball", "the box"]
 
 
 ABOUT = {"checkpoint": "none", "dataset": "coco", "split": "x", "split_by": "", "subset": False, "limit": None} | {
@@ -395,19 +479,19 @@ class Square(Scripted):
     def set_image(self, rgb):
         self.seen = rgb
 
-    def segment(self, text, *, probability=False):
-        mask = np.zeros((30, 30), bool)
-        mask[:15] = True
-        return Segmentation(mask, Status.FOUND, 0.75, None, (5.0, 6.0), None, 450, None, 0.0)
+    def raw_answers(self, texts):
+        map_ = np.full((30, 30), 0.1, np.float32)
+        map_[:15] = 0.75
+        return [RawAnswer(map_, None, None) for _ in texts]
 
 
 def test_input_size_compares_in_the_letterboxed_square(data):
     segmenter = Square()
-    found = evaluate(segmenter, data, protocol=LAVT, size="input")
+    found = evaluate(segmenter, data, protocol=OWN, size="input")
     letterbox = Letterbox(HEIGHT, WIDTH, 30)  # 60x40 to 30x20 with 5 rows of padding above and below
     np.testing.assert_array_equal(segmenter.seen, letterbox.image(data.pictures[3].load()))
     record = next(record for record in found.records if record.text == "left ball")
-    # The ball is 5x5 at (0, 5): all of it in the upper half, and so is the anchor: (5, 6) is just beside it.
+    # The ball is 5x5 at (0, 5): all of it in the upper half, and so is the anchor, in the middle.
     assert (record.intersection, record.union, record.pointed) == (25, 450, False)
     assert record.area == 100  # sizes are those of the picture
     # 15 of the 20 + 5 rows of padding and picture: the whole picture is 30x20 of the square.
@@ -443,7 +527,7 @@ def test_a_scene_makes_a_truth_once(data):
 
 
 def test_trivial_answers(data):
-    found = evaluate(scripted(), data, protocol=LAVT)
+    found = evaluate(scripted(), data, protocol=OWN)
     summary = report.summarise(found, draws=50)["trivial"]
     assert list(summary) == list(baselines.TRIVIAL)
     # 100, 100, 200 and 600 pixels of 2400.
@@ -483,15 +567,36 @@ def test_class_oracle_skips_crowds_and_nameless_classes(data):
 def test_without_a_segmenter_no_picture_is_read(data, root):
     for file in (root / "images").iterdir():
         file.unlink()
-    found = evaluate(None, data, protocol=LAVT)
+    found = evaluate(None, data, protocol=OWN)
     assert found.records == []
     assert len(found.trivial["centred box"]) == 5
 
 
-def test_an_unreadable_picture_is_named(data, root):
+def test_an_unreadable_picture_costs_its_sentences(data, root, tmp_path):
     (root / "images" / "2.png").write_bytes(b"not a picture")
-    with pytest.raises(DataError, match=r"2\.png"):
-        evaluate(scripted(), data, protocol=LAVT)
+    found = evaluate(scripted(), data, protocol=OWN)
+    assert [record.text for record in found.records if record.unread] == ["the only box"]
+    summary = report.write(found, tmp_path / "out", about=ABOUT, draws=10)
+    assert summary["sentences"] == 4
+    assert values(summary)["mIoU"] == pytest.approx((0.8 + 0 + 0.5 + 0) / 4)
+    assert values(summary)["oIoU"] == pytest.approx((80 + 100) / (100 + 200 + 200 + 600))
+    assert (summary["unread"]["pictures"], summary["unread"]["sentences"]) == (1, 1)
+    assert "1 pictures cannot be read: their 1 sentences count 0" in (tmp_path / "out" / "table.md").read_text()
+    assert "2.png" in summary["unread"]["why"][0]
+    assert report.read_records(tmp_path / "out" / "records.jsonl") == found.records
+
+
+def test_nothing_said_about_an_unreadable_picture_is_no_rejection(data, root):
+    (root / "images" / "3.png").write_bytes(b"not a picture")
+    gres = report.summarise(evaluate(scripted(), data, protocol=OWN), draws=10)["gres"]
+    assert (values(gres)["N_acc"], values(gres)["N_acc@95"]) == (0, 0)  # "a dog" was rejected
+
+
+def test_a_folder_without_a_readable_picture_is_an_error(data, root):
+    for file in (root / "images").iterdir():
+        file.write_bytes(b"not a picture")
+    with pytest.raises(DataError, match=r"3\.png"):
+        evaluate(scripted(), data, protocol=OWN)
 
 
 def test_subset_is_seeded_and_keeps_all_sentences_of_a_picture(data):
@@ -551,7 +656,7 @@ def test_command_writes_json_records_and_tables(run):
     assert table in printed.out
     heads = [line for line in table.splitlines() if "| sentences |" in line]
     assert len(heads) >= 3
-    assert all("`lavt`" in head for head in heads)
+    assert all("`own`" in head for head in heads)
     row = next(line for line in table.splitlines() if line.startswith("| scripted |"))
     assert row.startswith("| scripted | 4 | 2 | 0.575 [")
     # Every row of a table has as many cells as its head.
@@ -631,7 +736,7 @@ def test_command_names_what_the_network_could_not_compute(run, monkeypatch):
     def fail(*_, **__):
         raise RuntimeError("not finite with precision 'fp16': use 'bf16'")
 
-    monkeypatch.setattr(Scripted, "segment", fail)
+    monkeypatch.setattr(Scripted, "raw_answers", fail)
     status, _, _, printed = run()
     assert status == 2
     assert "use 'bf16'" in printed.err
@@ -702,5 +807,5 @@ def test_refers_data_sets_from_their_files_to_the_table(tmp_path, capsys, tiny_c
 
 
 def test_the_same_seed_gives_the_same_numbers(data):
-    found = evaluate(scripted(), data, protocol=LAVT)
+    found = evaluate(scripted(), data, protocol=OWN)
     assert report.summarise(found, draws=100, seed=4) == report.summarise(found, draws=100, seed=4)

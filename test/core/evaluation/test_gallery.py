@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 
 from jmceln_core import overlay
-from jmceln_core.answer import Segmentation, Status
-from jmceln_core.config import ModelConfig
+from jmceln_core.answer import RawAnswer, Segmentation, Status
+from jmceln_core.config import DecisionConfig, ModelConfig
 from jmceln_core.data.grounding import DataError, Expression, GroundingData, Instance, Picture
 from jmceln_core.evaluation import gallery, report
 from jmceln_core.evaluation.protocol import named
 from jmceln_core.evaluation.run import Record, Report, evaluate
 
-LAVT = named("lavt")
+OWN = named("own")
 HEIGHT, WIDTH = 60, 90
 EVIL = "<script>alert('x')</script> \"the\" & man"
 ABOUT = {"checkpoint": "x", "root": "some/<b>folder", "dataset": "coco", "split": "val", "split_by": ""} | {
@@ -37,7 +37,7 @@ def record(row, iou, *, score=0.5, targets=(1,), status="found"):
 
 
 def chosen(records, count, seed=0):
-    return gallery.choose(Report("x", LAVT, records), count, seed)
+    return gallery.choose(Report("x", OWN, records), count, seed)
 
 
 def test_best_and_worst_by_iou_and_the_surer_first_among_equals():
@@ -73,7 +73,7 @@ def test_random_ones_are_drawn_by_the_seed_without_repeats():
 class Half:
     """Answers with the left half of what it sees, surely."""
 
-    name, device, config = "half & half", "cpu", ModelConfig(image_size=48)
+    name, device, config, decision = "half & half", "cpu", ModelConfig(image_size=48), DecisionConfig()
 
     def __init__(self):
         self.calls = []
@@ -82,10 +82,10 @@ class Half:
         self.calls.append(rgb.shape)
         self.shape = rgb.shape[:2]
 
-    def segment(self, text, *, probability=False):
-        mask = np.zeros(self.shape, bool)
-        mask[:, : self.shape[1] // 2] = True
-        return Segmentation(mask, Status.FOUND, 0.75, None, (5.0, 5.0), None, int(mask.sum()), None, 0.0)
+    def raw_answers(self, texts):
+        map_ = np.full(self.shape, 0.1, np.float32)
+        map_[:, : self.shape[1] // 2] = 0.75
+        return [RawAnswer(map_, None, None) for _ in texts]
 
 
 @pytest.fixture
@@ -118,9 +118,9 @@ class Page(HTMLParser):
         self.words += data
 
 
-def make(tmp_path, data, size="original", count=2):
+def make(tmp_path, data, size=None, count=2):
     segmenter = Half()
-    found = evaluate(segmenter, data, protocol=LAVT, size=size)
+    found = evaluate(segmenter, data, protocol=OWN, size=size)
     summary = report.write(found, tmp_path / "out", about=ABOUT, draws=10)
     segmenter.calls.clear()
     gallery.write(tmp_path / "gallery.html", segmenter, data, found, summary, count=count)
@@ -142,7 +142,7 @@ def test_a_page_of_its_own_with_every_sentence_escaped(tmp_path, data):
     assert EVIL in page.alts
     assert html.escape(EVIL) in text
     assert not re.search(r"https?://", text)  # nothing is fetched
-    for words in ("café", "half & half on", "IoU 0.500, found, score 0.75", "picture 2", "nothing meant", "lavt"):
+    for words in ("café", "half & half on", "IoU 0.500, found, score 0.75", "picture 2", "nothing meant", "own"):
         assert words in page.words
     assert [heading in page.words for heading in ("Best", "Worst", "Wrong alarms", "Random")] == [True] * 4
     # 2 best, 2 worst, 1 alarm, 2 random; each picture is looked at once.
@@ -157,10 +157,10 @@ def test_the_truth_is_outlined_and_the_answer_tinted(tmp_path, data):
     assert shown.shape == (HEIGHT, WIDTH, 3)
     assert np.abs(shown[50, 30] - [60, 140, 93]).max() < 25  # 0.6 grey and 0.4 green
     assert np.abs(shown[15, 70] - 100).max() < 25  # beyond the answer
-    red, green, _ = shown[29, 20]  # the lower edge of the truth: magenta
+    red, green, _ = shown[29, 38]  # the lower edge of the truth: magenta
     assert red > green + 40
     absent = decoded(page.sources[page.alts.index("a cat")]).astype(int)
-    assert absent[29, 20, 1] > absent[29, 20, 0]
+    assert absent[29, 38, 1] > absent[29, 38, 0]
 
 
 def test_at_input_size_the_square_is_shown(tmp_path, data):
@@ -181,12 +181,27 @@ def test_large_pictures_are_shown_smaller(tmp_path):
 
 
 def test_an_unreadable_picture_is_named(tmp_path, data):
-    found = evaluate(Half(), data, protocol=LAVT)
+    found = evaluate(Half(), data, protocol=OWN)
     summary = report.write(found, tmp_path / "out", about=ABOUT, draws=10)
     data.pictures[2].path.write_bytes(b"gone")
     with pytest.raises(DataError, match=r"2\.png"):
         gallery.write(tmp_path / "gallery.html", Half(), data, found, summary, count=2)
     assert not (tmp_path / "gallery.html").exists()
+
+
+def test_what_cannot_be_read_is_not_shown(tmp_path, data):
+    data.pictures[2].path.write_bytes(b"not a picture")
+    _, text = make(tmp_path, data)
+    assert len(Page(text).sources) == 5  # one best and worst, the alarm, two random
+    assert "café" not in text
+
+
+def test_squashed_the_square_is_shown(tmp_path, data):
+    segmenter, text = make(tmp_path, data, size="squashed")
+    assert segmenter.calls == [(HEIGHT, WIDTH, 3)] * 2  # the network gets the picture
+    page = Page(text)
+    assert all(decoded(source).shape == (480, 480, 3) for source in page.sources)
+    assert "squashed to 480 x 480 pixels" in page.words
 
 
 def test_the_overlay_without_a_title_and_with_a_truth():

@@ -29,7 +29,7 @@ VECTORS = {
     "C": ((14, 15), (0, 1), False),  # disjoint
     "D": ((5, 6, 7), (), True),  # nothing there, and said so
     "E": ((5, 6, 7), (), False),  # nothing there, but a mask given
-    "F": (range(4), range(4), True),  # a right mask, wrongly rejected
+    "F": (range(8), range(4), True),  # too wide a mask, and wrongly rejected
 }
 
 
@@ -57,7 +57,9 @@ def test_referring_vectors(protocol, expected):
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_gres_vectors(protocol):
     found = {name: ratio.value for name, ratio in metrics.gres_metrics(*vectors("ABCDEF"), named(protocol)).items()}
-    assert found == pytest.approx({"gIoU": 2.3 / 6, "cIoU": 8 / 24, "N_acc": 1 / 2, "T_acc": 3 / 4}, abs=1e-6)
+    expected = {"gIoU": 2.3 / 6, "cIoU": 8 / 28, "N_acc": 1 / 2, "T_acc": 3 / 4}
+    expected |= {"Pr@0.7": 1 / 4, "Pr@0.8": 0 if protocol == "cris" else 1 / 4, "Pr@0.9": 0}
+    assert found == pytest.approx(expected, abs=1e-6)
 
 
 def naive_gres(samples):
@@ -73,9 +75,11 @@ def naive_gres(samples):
             shared = 0 if rejected else len(predicted & true)
             ious.append(Fraction(shared, len(predicted | true)))
             total_i, total_u = total_i + shared, total_u + len(predicted | true)
+    targeted = [iou for iou, (_, true, _) in zip(ious, samples, strict=True) if true]
     return {
         "gIoU": sum(ious) / len(ious),
         "cIoU": Fraction(total_i, total_u),
+        **{f"Pr@{x}": Fraction(sum(iou >= x for iou in targeted), len(targeted)) for x in (0.7, 0.8, 0.9)},
         "N_acc": Fraction(tp, tp + fn),
         "T_acc": Fraction(tn, tn + fp),
     }

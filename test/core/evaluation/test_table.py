@@ -15,7 +15,7 @@ from jmceln_core.data.grounding import DataError
 from jmceln_core.evaluation import report, table
 from jmceln_core.evaluation.sets import EvalSet, digest, read_sets
 from jmceln_core.segmenter import Segmenter
-from support import discs, tiny
+from support import discs, refer_miniature, tiny
 from support.tiny import TINIER
 
 SETS = {
@@ -86,6 +86,19 @@ def test_the_shipped_sets_are_those_of_the_development_data(shared_data):
     assert {min(len(e.targets), 2) for e in drawn} == {0, 1, 2}
     assert not any(picture.complete for picture in found["refcoco_dev"].pictures.values())
     assert len(found["refcocos"].expressions) == 377
+
+
+def test_the_fields_eight_splits_are_one_file(tmp_path):
+    sets = read_sets("refer")
+    assert [(spec.dataset, spec.split) for spec in sets.values()] == [
+        *(("refcoco", "val"), ("refcoco", "testA"), ("refcoco", "testB")),
+        *(("refcoco+", "val"), ("refcoco+", "testA"), ("refcoco+", "testB")),
+        *(("refcocog", "val"), ("refcocog", "test")),
+    ]
+    assert not any(spec.subset or spec.split_by for spec in sets.values())  # all of the usual divisions
+    root = refer_miniature.build(tmp_path)
+    for spec in sets.values():
+        assert dataclasses.replace(spec, subset=True).load([root]).expressions
 
 
 def test_drawn_sentences_are_a_function_of_the_seed(root):
@@ -206,22 +219,55 @@ def test_another_checkpoint_or_other_sentences_are_measured_again(run, tmp_path,
 
 
 def test_what_was_interrupted_keeps_what_was_done(run, tmp_path, monkeypatch):
-    segment = Segmenter.segment
+    ask = Segmenter.raw_answers
 
-    def broken(self, text, **options):
-        if text == "a cat":
+    def broken(self, texts):
+        if "a cat" in texts:
             raise RuntimeError("not finite with precision 'fp16': use 'bf16'")
-        return segment(self, text, **options)
+        return ask(self, texts)
 
-    monkeypatch.setattr(Segmenter, "segment", broken)
+    monkeypatch.setattr(Segmenter, "raw_answers", broken)
     status, printed, measured = run()
     assert status == 2
     assert "use 'bf16'" in printed.err
     assert measured == ["one/written", "one/drawn", "one/boxes"]
     assert not (tmp_path / "out" / "table.md").exists()
-    monkeypatch.setattr(Segmenter, "segment", segment)
+    monkeypatch.setattr(Segmenter, "raw_answers", ask)
     status, _, measured = run()
     assert (status, measured[:2]) == (0, ["one/boxes", "second/written"])
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_path_may_have_an_equals_sign(tmp_path, named):
+    path = tiny.write(tmp_path / "lr=1e-3" / "best.safetensors", TINIER)
+    found = table.Candidate.parse(f"label={path}" if named else str(path))
+    assert (found.label, found.path) == ("label" if named else "best", path)
+
+
+def test_the_protocol_is_the_tables(run):
+    _, printed, _ = run("--only", "written")
+    assert "compared at the picture's own size." in printed.out
+    _, printed, measured = run("--only", "written", "--protocol", "lavt")
+    assert measured == ["one/written", "second/written", "trivial/written"]  # anew
+    assert "squashed to 480 x 480 pixels, none is rejected." in printed.out
+    assert "(`lavt`)" in printed.out
+    _, _, measured = run("--only", "written", "--protocol", "lavt", "--no-reject")
+    assert not measured  # it rejects nothing as it is
+    _, _, measured = run("--only", "written", "--no-reject")
+    assert measured
+
+
+def test_a_set_with_an_unreadable_picture_is_measured_again(run, root):
+    picture = root / "discs" / "images" / "1.png"
+    whole = picture.read_bytes()
+    picture.write_bytes(b"not a picture")
+    status, printed, _ = run("--only", "written")
+    assert status == 0
+    assert "written, one: **1 pictures cannot be read: their" in printed.out
+    picture.write_bytes(whole)
+    _, printed, measured = run("--only", "written")
+    assert measured == ["one/written", "second/written"]
+    assert "cannot be read" not in printed.out
 
 
 def test_trivial_answers_alone(run):
@@ -235,7 +281,8 @@ def test_trivial_answers_alone(run):
     ("checkpoints", "options", "message"),
     [
         (["nowhere.safetensors"], (), "nowhere.safetensors: no such file"),
-        (["a/b=bundled"], (), "'a/b': names a folder"),
+        (["runs/lr=1e-3/best.safetensors"], (), "runs/lr=1e-3/best.safetensors: no such file"),
+        (["a:b=bundled"], (), "'a:b': names a folder"),
         (["trivial=bundled"], (), "'trivial' is taken"),
         (["bundled", "bundled"], (), "'bundled' is taken: give the checkpoint another label"),
         ([], ("--only", "writen"), "--only writen: no such set"),
