@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -41,7 +40,8 @@ def read_training(config: DataConfig) -> tuple[GroundingData, GroundingData]:
     """What a configuration trains on and what it validates on: (train, validation).
 
     Several of REFER's data sets train together, joined by commas: a COCO picture is one picture, with the sentences of
-    all of them, and every picture of any val or test split found below the root is left out. The first one validates.
+    all of them, and every picture in a val or test split of a usual division (or of `split_by`) found below the root is
+    left out. The first one validates.
 
     Raises DataError naming the data set and the remedy.
     """
@@ -73,11 +73,11 @@ def _refer(config: DataConfig, names: list[str]) -> tuple[GroundingData, Groundi
         # of several, the division is meant for those that have it
         known = len(names) == 1 or config.split_by in refer.DIVISIONS[name]
         by = config.split_by if known else ""
-        return read(name, config.root, split, split_by=by, subset=config.subset)
+        return _learnable(read(name, config.root, split, split_by=by, subset=config.subset))
 
     training = _union(part(name, config.split) for name in names if not config.shards)
     if len(names) > 1 and not config.shards:
-        training = _without_held_out(training, config.root)
+        training = _without_held_out(training, config)
     return training, part(names[0], config.val_split)
 
 
@@ -101,14 +101,35 @@ def _joined(picture: Picture, other: Picture) -> Picture:
     return replace(picture, instances=picture.instances + more) if more else picture
 
 
-def _without_held_out(data: GroundingData, root: Path) -> GroundingData:
-    sources = refer.archives(root)
-    held = refer.held_out(sources)
-    dropped = Counter(held[k] for k in data.pictures if k in held)
-    if dropped:
-        where = ", ".join(f"{name}: {number:,}" for name, number in dropped.items())
-        share = f"{dropped.total():,} of {len(data.pictures):,}"
-        log.warning("mixed training: %s pictures are left out, they are in val or test splits (%s)", share, where)
+def _learnable(data: GroundingData) -> GroundingData:
+    """Without the sentences that teach nothing: without a word, or about crowd regions alone."""
+    crowds = {k: {i.id for i in p.instances if i.crowd} for k, p in data.pictures.items()}
+    kept = [e for e in data.expressions if e.text and not (e.targets and crowds[e.picture_id].issuperset(e.targets))]
+    if gone := len(data.expressions) - len(kept):
+        log.warning("training: %d sentences left out, without a word or about crowds alone", gone)
+    return GroundingData(data.pictures, kept)
+
+
+def _without_held_out(data: GroundingData, config: DataConfig) -> GroundingData:
+    """Without the pictures that published work holds out of mixed training: val and test of the usual divisions, and of
+    the one that is asked for. The log has each division's number, and the divisions that are not looked at."""
+    usual = {(name, divisions[0]) for name, divisions in refer.DIVISIONS.items()}
+    held: set[int] = set()
+    counts, others = [], []
+    for source in refer.archives(config.root):
+        if (source.dataset, source.split_by) in usual or source.split_by == config.split_by:
+            own = refer.held_out(source)
+            counts.append(f"{source}: {len(own & data.pictures.keys()):,}")
+            held |= own
+        else:
+            others.append(str(source))
+    gone = f"{len(held & data.pictures.keys()):,} of {len(data.pictures):,}"
+    log.warning(
+        "mixed training: %s pictures are left out, they are in val or test splits (%s)%s",
+        gone,
+        ", ".join(counts),
+        f"; not held out: {', '.join(others)}" if others else "",
+    )
     return _only(data, lambda k: k not in held)
 
 

@@ -218,26 +218,20 @@ def read_refer(
             f"({_few(missing.values())}). {PICTURES_HOME}"
             + ("" if subset else ". If a part is meant, set data.subset to true: the others are left out then")
         )
-    expressions, left_out = _expressions(source, [r for r in refs if r.image_id not in missing], pictures)
+    expressions, odd = _expressions(source, [r for r in refs if r.image_id not in missing], pictures)
     gone = sum(len(r.sentences) for r in refs if r.image_id in missing)
     if gone:
         log.warning(
             "%s, %s: %d sentences left out, their %d pictures are not in %s", source, split, gone, len(missing), folder
         )
-    if left_out:
-        log.warning("%s, %s: %d sentences left out, without a word or about crowds alone", source, split, left_out)
+    if odd:
+        log.warning("%s, %s: %d sentences are without a word or about crowds alone; they count", source, split, odd)
     return GroundingData({k: p for k, p in pictures.items() if k not in missing}, expressions)
 
 
-def held_out(sources: Iterable[Archive]) -> dict[int, str]:
-    """The pictures in any split but train of these divisions, by COCO's image id, and one that has it, in words."""
-    held: dict[int, str] = {}
-    for source in sources:
-        for split, refs in source.refs().items():
-            if split != "train":
-                for ref in refs:
-                    held.setdefault(ref.image_id, str(source))
-    return held
+def held_out(source: Archive) -> set[int]:
+    """The pictures in any split but train of a division, by COCO's image id."""
+    return {ref.image_id for split, refs in source.refs().items() if split != "train" for ref in refs}
 
 
 def picture_names(source: Archive) -> dict[int, str]:
@@ -282,24 +276,26 @@ def _split(source: Archive, splits: Mapping[str, list[Ref]], split: str) -> list
 
 
 def _expressions(source: Archive, refs: Iterable[Ref], pictures: Mapping[int, Picture]) -> tuple[list[Expression], int]:
-    """The sentences of these refs, and the number of those that nothing can be made of."""
+    """The sentences of these refs, and the number of those without a word or about crowds alone.
+
+    All count in a table, which is of the published number of sentences. Crowds are left out of what a sentence means,
+    unless it means nothing else.
+    """
     crowd = {k: {i.id: i.crowd for i in p.instances} for k, p in pictures.items()}
-    expressions, left_out = [], 0
+    expressions, odd = [], 0
     for ref in refs:
         try:
-            targets = tuple(t for t in ref.targets if not crowd[ref.image_id][t])
+            things = tuple(t for t in ref.targets if not crowd[ref.image_id][t])
         except KeyError as error:
             raise DataError(
                 f"{source.instances_path}: ref {ref.id} means annotation {error} of picture {ref.image_id}, which is "
                 f"not there; fetch both files from one place: {source.home}"
             ) from None
+        targets = things or ref.targets
         kind = "absent" if not targets else "plural" if len(targets) > 1 else ""
-        for text in ref.sentences:
-            if not text or (ref.targets and not targets):
-                left_out += 1
-            else:
-                expressions.append(Expression(ref.image_id, targets, text, kind))
-    return expressions, left_out
+        odd += sum(not text or targets != things for text in ref.sentences)
+        expressions += [Expression(ref.image_id, targets, text, kind) for text in ref.sentences]
+    return expressions, odd
 
 
 def _pictures(source: Archive, wanted: Collection[int]) -> dict[int, Picture]:

@@ -31,7 +31,7 @@ from jmceln_core.data.left_out import left_out_pictures, unknown_words
 from jmceln_core.data.readers import read
 from jmceln_core.evaluation import bootstrap, report, sections
 from jmceln_core.evaluation.metrics import Ratio, points_inside
-from jmceln_core.evaluation.run import subset
+from jmceln_core.evaluation.run import readable, subset
 from jmceln_core.evaluation.scene import Scene
 from jmceln_core.evaluation.sets import check_label
 from jmceln_core.evaluation.table import Candidate
@@ -64,7 +64,7 @@ class Answer:
     there are as many instances as things that it means."""
 
     expression: Expression
-    status: Status
+    status: Status | None  # None: nothing was said, the picture cannot be read
     on_it: bool
     counted: bool
 
@@ -168,13 +168,18 @@ def _may_show(picture: Picture, text: str) -> bool:
 def ask(segmenter: Segmenter, data: GroundingData) -> list[Answer]:
     """Each sentence once, picture by picture.
 
-    Raises DataError for a picture that cannot be read and ValueError for a sentence without a word.
+    A picture that cannot be read costs its sentences. Raises DataError if that is every picture, and ValueError for a
+    sentence without a word.
     """
-    answers = []
+    answers: list[Answer] = []
+    unread: list[str] = []
     asked = {key: expressions for key, expressions in data.by_picture().items() if expressions}
     for key, expressions in tqdm(asked.items(), "existence", unit="picture", disable=None):
         scene = Scene(data.pictures[key])
-        segmenter.set_image(scene.pixels())
+        if (pixels := readable(scene.pixels, unread, len(asked))) is None:
+            answers += [Answer(expression, None, False, False) for expression in expressions]
+            continue
+        segmenter.set_image(pixels)
         found = segmenter.segment_all([expression.text for expression in expressions])
         for expression, answer in zip(expressions, found, strict=True):
             truth = scene.truth(expression.targets).region.mask
@@ -199,7 +204,9 @@ def _shares(answers: Sequence[Answer], **options: Any) -> dict[str, Any]:
     ratios[ANCHOR] = Ratio(np.array([a.on_it for a in answers], np.float64), means)
     ratios[NUMBER] = Ratio(np.array([a.counted for a in answers], np.float64) * means, means)
     pictures = np.array([a.expression.picture_id for a in answers], np.int64)
-    return report.bootstrapped({name: ratios[name] for name in COLUMNS}, pictures, **options)
+    unread = sum(a.status is None for a in answers)
+    shares = report.bootstrapped({name: ratios[name] for name in COLUMNS}, pictures, **options)
+    return shares | ({"unread": unread} if unread else {})
 
 
 def markdown(summary: Mapping[str, Any]) -> str:
@@ -221,6 +228,9 @@ def markdown(summary: Mapping[str, Any]) -> str:
             for labels, row in report.broken_down(found, part)
         ]
         lines += report.section(part, sections.table("asked | answer", ("sentences", "pictures", *COLUMNS), rows))
+        for labels, row in report.broken_down(found, part):
+            if "unread" in row:
+                lines += ["", f"{', '.join(labels)}: {row['unread']} sentences count 0, their pictures cannot be read."]
     return "\n".join(lines) + "\n"
 
 

@@ -154,7 +154,9 @@ def test_every_way_to_write_no_target(root: Path, ann_id: Any) -> None:
     assert {e.targets for e in read("grefcoco", root, "val", subset=True).expressions} == {()}
 
 
-def test_crowds_are_no_targets_and_blank_sentences_are_left_out(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_every_sentence_counts_and_training_leaves_out_blank_ones_and_crowds(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     crowds = {a["image_id"]: a["id"] for a in _annotations(root, "grefcoco") if a["iscrowd"]}
     image = next(r["image_id"] for r in raw(root, "grefcoco", "unc") if r["split"] == "val" and r["image_id"] in crowds)
     own = [r for r in raw(root, "grefcoco", "unc") if r["image_id"] == image]
@@ -169,10 +171,14 @@ def test_crowds_are_no_targets_and_blank_sentences_are_left_out(root: Path, capl
     edit(root, "grefcoco", change)
     data = read("grefcoco", root, "val", subset=True)
     there = [e for e in data.expressions if e.picture_id == image]
-    assert len(there) == len(own) - 2
-    assert there[0].targets == tuple(own[1]["ann_id"])
-    assert there[1].text == "Something"
-    assert "2 sentences left out" in caplog.text
+    assert len(there) == len(own)
+    assert there[0].targets == (crowds[image],)  # as REFER's own code gives its mask
+    assert there[1].targets == tuple(own[1]["ann_id"])  # crowds are no part of what a sentence means beside things
+    assert (there[2].text, there[3].text) == ("", "Something")
+    assert "2 sentences are without a word or about crowds alone; they count" in caplog.text
+    _, validation = read_training(config(root, "grefcoco"))
+    assert [e for e in validation.expressions if e.picture_id == image] == [there[1], *there[3:]]
+    assert "training: 2 sentences left out" in caplog.text
 
 
 def _annotations(root: Path, dataset: str) -> list[dict[str, Any]]:
@@ -452,12 +458,12 @@ def test_one_data_set_trains_on_its_own_split(root: Path, caplog: pytest.LogCapt
     assert validation.pictures.keys() == images(root, "refcocog", "google", "train")
 
 
-def test_mixed_training_leaves_out_every_picture_that_any_data_set_tests_on(
+def test_mixed_training_leaves_out_the_usual_val_and_test_pictures_of_every_data_set(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     root = build(tmp_path, pictures=18)
     held = images(root, "refcoco", "unc", "val", "testA", "testB")
-    held |= images(root, "refcocog", "umd", "val", "test") | images(root, "refcocog", "google", "val")
+    held |= images(root, "refcocog", "umd", "val", "test")
     once = images(root, "refcoco", "unc", "train")
     assert held & once, "the miniature must hold out in one data set what another trains on"
     # refcocog is not named here, but its files lie below the root
@@ -465,10 +471,18 @@ def test_mixed_training_leaves_out_every_picture_that_any_data_set_tests_on(
     assert training.pictures.keys() == once - held
     assert training.pictures.keys() == {e.picture_id for e in training.expressions}
     assert f"{len(held & once)} of {len(once)} pictures are left out" in caplog.text
-    assert "refcocog (umd): " in caplog.text
+    own = len(images(root, "refcocog", "umd", "val", "test") & once)
+    assert f"refcocog (umd): {own}, grefcoco (unc): 0); not held out: refcocog (google)" in caplog.text
     assert validation.expressions == read("refcoco", root, "val", subset=True).expressions
-    for name in ("refs(umd).p", "refs(google).p"):
-        (root / "refcocog" / name).unlink()
+    # REFER's archive of RefCOCO brings google's division, whose val and test are of no published table
+    refs = [r | {"split": "val" if r["image_id"] == min(once - held) else "train"} for r in raw(root, "refcoco", "unc")]
+    (root / "refcoco" / "refs(google).p").write_bytes(python2_pickle(refs))
+    training, _ = read_training(config(root, "refcoco,refcoco+"))
+    assert training.pictures.keys() == once - held
+    asked, _ = read_training(config(root, "refcoco,refcoco+", split_by="google"))
+    assert min(once - held) not in asked.pictures
+    assert not asked.pictures.keys() & held
+    (root / "refcocog" / "refs(umd).p").unlink()
     training, _ = read_training(config(root, "refcoco,refcoco+"))
     assert training.pictures.keys() == once
 

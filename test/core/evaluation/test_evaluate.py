@@ -290,6 +290,17 @@ def test_a_sentence_without_a_word_counts_as_not_found(data):
     assert (record.rejected, record.score, record.intersection, record.union) == (True, 0, 0, 200)
 
 
+def test_a_sentence_about_a_crowd_alone_counts_by_the_crowds_mask(data):
+    picture = data.pictures[1]
+    crowd = tuple(dataclasses.replace(i, crowd=i.id == 11) for i in picture.instances)
+    pictures = data.pictures | {1: dataclasses.replace(picture, instances=crowd)}
+    found = evaluate(scripted(), GroundingData(pictures, data.expressions), protocol=OWN)
+    record = next(record for record in found.records if record.text == "left ball")
+    assert (record.intersection, record.union) == (80, 100)
+    assert record.landed is None  # the table of what answers lie on knows things only
+    assert report.summarise(found, draws=10)["sentences"] == 4
+
+
 # The worked vectors, from pictures to summary -------------------------------------------------------------
 
 # 4x4 masks as row-major pixel indices: predicted, true, whether the presence head rejects.

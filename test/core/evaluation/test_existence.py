@@ -13,7 +13,7 @@ import pytest
 from jmceln_core import checkpoint
 from jmceln_core.answer import RawAnswer, Status
 from jmceln_core.config import ConfigError, DecisionConfig
-from jmceln_core.data.grounding import Expression, GroundingData, Instance, Picture, read_coco
+from jmceln_core.data.grounding import DataError, Expression, GroundingData, Instance, Picture, read_coco
 from jmceln_core.data.left_out import left_out_pictures, unknown_words
 from jmceln_core.evaluation import existence
 from jmceln_core.model import build_model
@@ -243,6 +243,24 @@ def test_who_denies_what_is_there_is_not_on_it(root, segmenter):
         "the green cup": (Status.FOUND, False),
         "both cups": (Status.NOT_PRESENT, False),
     }
+
+
+def test_a_picture_that_cannot_be_read_costs_its_sentences(root, segmenter, caplog):
+    data = existence.pairs(read_coco(root / "twins", "heldout"))
+    broken = dataclasses.replace(next(iter(data.pictures.values())), id=99, path=root / "gone.png")
+    more = Expression(99, (), "a cat", data.expressions[0].kind)
+    data = GroundingData(data.pictures | {99: broken}, [*data.expressions, more])
+    answers = existence.ask(segmenter, data)
+    assert [(a.expression.text, a.on_it) for a in answers if a.status is None] == [("a cat", False)]
+    assert "gone.png" in caplog.text
+    rows = existence.summarise(answers, draws=10)
+    assert rows[more.kind]["unread"] == 1
+    text = existence.markdown(
+        {"interval": {"level": 0.95, "draws": 10}, "checkpoints": {}, "limit": None, "found": {"x": {"Twins": rows}}}
+    )
+    assert f"{more.kind}, x: 1 sentences count 0" in text
+    with pytest.raises(DataError, match=r"gone\.png"):
+        existence.ask(segmenter, GroundingData({99: broken}, [more]))
 
 
 def test_pictures_are_what_the_intervals_draw():
