@@ -75,6 +75,11 @@ def _refer(config: DataConfig, names: list[str]) -> tuple[GroundingData, Groundi
         by = config.split_by if known else ""
         return _learnable(read(name, config.root, split, split_by=by, subset=config.subset))
 
+    if "grefcoco" in names and config.sampling == "mixture" and config.absent_share == 0:
+        raise DataError(
+            "grefcoco: data.sampling=mixture with data.absent_share=0 would draw none of its sentences that mean "
+            "nothing; give them a share, or set data.sampling to object or sentence"
+        )
     training = _union(part(name, config.split) for name in names if not config.shards)
     if len(names) > 1 and not config.shards:
         training = _without_held_out(training, config)

@@ -48,7 +48,7 @@ def plan_picture(
     as `absent_share` says; "sentence": every sentence once, whatever it means; the last group is filled up with
     sentences of the same picture. "mixture": as many groups as its written sentences fill, at least one, each without
     repeats while there are others, sorts drawn in the shares `absent_share` and, on both sides of it, `written`. A
-    picture without a sentence that means something has no groups, except for "sentence".
+    picture without a sentence that means something has no groups, except for "sentence" and gRefCOCO's things.
     """
     rng = np.random.default_rng([seed, epoch, picture, *([turn] if turn else [])])
     meant = [i for i, thing in enumerate(about.things) if thing >= 0]
@@ -62,12 +62,14 @@ def plan_picture(
         for i in meant:
             of[about.things[i]].append(i)
         drawn = [own[rng.integers(len(own))] for own in of.values()]
-        if absent and config.absent_share > 0:
+        if config.absent_share == 0 and "grefcoco" in config.dataset:
+            drawn += absent
+        elif absent and config.absent_share > 0:
             drawn = [absent[rng.integers(len(absent))] if rng.random() < config.absent_share else i for i in drawn]
         rng.shuffle(drawn)
     short = -len(drawn) % sentences
     if drawn and short:
-        others = drawn if config.sampling == "sentence" else meant
+        others = meant if meant and config.sampling != "sentence" else drawn
         drawn += [others[i] for i in rng.choice(len(others), short, replace=short > len(others))]
     return [Group(picture, tuple(drawn[i : i + sentences])) for i in range(0, len(drawn), sentences)]
 

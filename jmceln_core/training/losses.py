@@ -64,14 +64,15 @@ def check(loss: LossConfig, model: ModelConfig) -> None:
 
 
 def counts(batch: Batch, dense: int | None = None) -> Tensor:
-    """The numbers of sentences that the terms' means divide by (3,) float32: those with a target among the first
-    `dense` of each picture (None or 0: all), which go through the dense stages; those with a target; and those that go
-    through the dense stages, with a target or without.
+    """The numbers of sentences that the terms' means divide by (4,) float32: those with a target among the first
+    `dense` of each picture (None or 0: all), which go through the dense stages; those with a target; and, with a target
+    or without, those that go through the dense stages, and all.
 
     Add them up over the parts of a step.
     """
     further = batch.present[:, : dense or None]
-    return torch.stack([further.sum(), batch.present.sum(), torch.ones_like(further).sum()]).float()
+    totals = further.numel(), batch.present.numel()
+    return torch.stack([further.sum(), batch.present.sum(), *map(torch.as_tensor, totals)]).float()
 
 
 def dice_loss(logits_Nhw: Tensor, target_Nhw: Tensor) -> Tensor:
@@ -134,9 +135,10 @@ def grounding_loss(
     """Total loss and its terms, detached and before their weights; terms of weight 0 are left out.
 
     `batch` is on the prediction's device. The prediction may hold the first sentences of each picture only
-    (`JMCELN.decode`, `dense`). `counts` (3,) are those of the whole step where this batch is a part of it; without, the
-    batch's own. Sentences without a target count for presence alone. Computed in float32 (in float64 for float64
-    logits), also under autocast.
+    (`JMCELN.decode`, `dense`). `counts` (4,) are those of the whole step where this batch is a part of it; without, the
+    batch's own. Sentences without a target count for presence alone; where it has no weight, for their mask instead,
+    which should be empty, as published work on gRefCOCO trains. Computed in float32 (in float64 for float64 logits),
+    also under autocast.
     """
     with torch.autocast(prediction.logits.device.type, enabled=False):
         terms = _terms(prediction, batch, config, counts)
@@ -162,13 +164,13 @@ def distillation_loss(
 
 
 def _distances(
-    prediction: Prediction, lesson: Lesson, batch: Batch, config: DistilConfig, counts_3: Tensor | None
+    prediction: Prediction, lesson: Lesson, batch: Batch, config: DistilConfig, counts_4: Tensor | None
 ) -> dict[str, Tensor]:
     b, count = len(batch.present), len(prediction.logits)
     kind = torch.float64 if prediction.logits.dtype == torch.float64 else torch.float32
-    if counts_3 is None:
-        counts_3 = counts(batch, count // b)
-    meant, _, further = counts_3.to(prediction.logits.device, kind).clamp_min(1)
+    if counts_4 is None:
+        counts_4 = counts(batch, count // b)
+    meant, _, further, _ = counts_4.to(prediction.logits.device, kind).clamp_min(1)
     present = _rows(batch.present, count)
     terms: dict[str, Tensor] = {}
     if config.mask or config.coarse:
@@ -199,19 +201,26 @@ def _averaged(maps_Nhw: Tensor, like_NHW: Tensor) -> Tensor:
     return F.adaptive_avg_pool2d(maps_Nhw, (height, width))
 
 
-def _terms(prediction: Prediction, batch: Batch, config: LossConfig, counts_3: Tensor | None) -> dict[str, Tensor]:
+def _terms(prediction: Prediction, batch: Batch, config: LossConfig, counts_4: Tensor | None) -> dict[str, Tensor]:
     b, s = batch.present.shape
     dense = prediction.logits.shape[0] // b
     kind = torch.float64 if prediction.logits.dtype == torch.float64 else torch.float32
-    if counts_3 is None:
-        counts_3 = counts(batch, dense)
-    meant_further, meant, further = counts_3.to(prediction.logits.device, kind).clamp_min(1)
+    if counts_4 is None:
+        counts_4 = counts(batch, dense)
+    meant_further, meant, further, every = counts_4.to(prediction.logits.device, kind).clamp_min(1)
     present = batch.present.to(kind)
 
-    def mean_of(loss_N: Tensor) -> Tensor:
+    def mean_of_meant(loss_N: Tensor) -> Tensor:
         """Mean over the sentences that have a target."""
         count = loss_N.shape[0]
         return (loss_N * _rows(present, count)).sum() / (meant if count == b * s else meant_further)
+
+    def mean_of(loss_N: Tensor) -> Tensor:
+        """Mean over the sentences that teach a mask: without a presence head to learn of them, those that mean nothing
+        teach an empty one."""
+        if config.presence:
+            return mean_of_meant(loss_N)
+        return loss_N.sum() / (every if loss_N.shape[0] == b * s else further)
 
     logits = prediction.logits.to(kind)
     difference = logits[:, 1] - logits[:, 0]
@@ -239,7 +248,7 @@ def _terms(prediction: Prediction, batch: Batch, config: LossConfig, counts_3: T
         for x in coarse:
             count = x.shape[0] // b
             loss = contrast_loss(x.unflatten(0, (b, -1)), cover, batch.targets[:, :count], batch.rivals[:, :count])
-            losses.append(mean_of(loss.flatten()))
+            losses.append(mean_of_meant(loss.flatten()))
         terms["contrast"] = torch.stack(losses).mean()
     if config.presence:
         assert prediction.presence is not None  # `check`

@@ -523,6 +523,12 @@ def test_the_division_meant_for_one_of_several(tmp_path: Path) -> None:
         read_training(config(root, "refcoco,refcoco+", split_by="umd"))
 
 
+def test_a_mixture_without_grefcocos_absent_sentences_is_refused(root: Path) -> None:
+    with pytest.raises(DataError, match=r"grefcoco: .*absent_share=0 would draw none"):
+        read_training(config(root, "grefcoco", sampling="mixture"))
+    read_training(config(root, "grefcoco", sampling="mixture", absent_share=0.1))
+
+
 def test_names_that_do_not_train_together(root: Path) -> None:
     with pytest.raises(DataError, match="'refcocoo': no such data set; there are coco, refcoco"):
         read_training(config(root, "refcoco,refcocoo"))

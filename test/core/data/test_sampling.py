@@ -84,6 +84,18 @@ def test_absent_share_replaces_so_many_of_the_drawn_ones() -> None:
     assert sorted(plan(config, about=nothing_absent)) == [0, 1]
 
 
+def test_grefcocos_absent_sentences_are_things_of_their_own() -> None:
+    config = DataConfig(dataset="refcoco,grefcoco", sampling="object")
+    for epoch in range(5):
+        drawn = plan(config, epoch=epoch)
+        assert sorted(set(drawn) & ABSENT) == sorted(ABSENT)
+        assert len(drawn) == 3 + 2
+    nothing_meant = Outline((-1, -1, -1), (True,) * 3)
+    assert len(plan(config, 2, about=nothing_meant)) == 4
+    given = DataConfig(dataset="grefcoco", sampling="object", absent_share=0.5)  # another share was asked for
+    assert len(plan(given)) == 3
+
+
 def test_mixture_draws_sorts_in_their_shares_and_none_twice_in_a_group() -> None:
     config = DataConfig(sampling="mixture", written=0.65, absent_share=0.1)
     things = (0, 0, 0, 1, 2, 2) + (0,) * 6 + (-1,) * 6

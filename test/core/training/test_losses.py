@@ -29,6 +29,7 @@ from jmceln_core.training.losses import (
 )
 
 EVERYTHING = LossConfig(1.5, 0.7, 2.0, 0.3, 0.5, 2.0, 3.0, 4.0, 5.0)
+HEADLESS = replace(EVERYTHING, presence=0.0)  # sentences that mean nothing teach an empty mask
 EVERY_ANSWER = DistilConfig("teacher", mask=1.5, coarse=0.7, presence=2.0)
 B, S, K, SIDE, COARSE = 3, 4, 3, 16, 4
 
@@ -81,6 +82,8 @@ def naive(prediction: Prediction, batch: Batch, config: LossConfig) -> dict[str,
     """Every term, pixel by pixel and sentence by sentence."""
     sums = dict.fromkeys(TERMS, 0.0)
     dense = len(prediction.logits) // B
+    teach = batch.present | (config.presence == 0)
+    taught = {limit: sum(bool(teach[b, s]) for b in range(B) for s in range(limit)) for limit in (dense, S)}
     meant = {limit: sum(bool(batch.present[b, s]) for b in range(B) for s in range(limit)) for limit in (dense, S)}
 
     def dice(p: np.ndarray, t: np.ndarray) -> float:
@@ -92,32 +95,34 @@ def naive(prediction: Prediction, batch: Batch, config: LossConfig) -> dict[str,
             there = bool(batch.present[b, s])
             right = sigmoid(float(prediction.presence[n])) if there else 1 - sigmoid(float(prediction.presence[n]))
             sums["presence"] -= math.log(right) / (B * dense)
-            if not there:
+            if not teach[b, s]:
                 continue
             truth = batch.truth[b, s].numpy() / 255 > 0.5
             p = np.exp(prediction.logits[n].numpy())
             p = p[1] / p.sum(0)
             true = np.where(truth, p, 1 - p)
             alpha = np.where(truth, config.focal_alpha, 1 - config.focal_alpha)
-            sums["cross_entropy"] += -np.log(true).mean() / meant[dense]
-            sums["focal"] += -(alpha * (1 - true) ** config.focal_gamma * np.log(true)).mean() / meant[dense]
-            sums["dice"] += dice(p, truth) / meant[dense]
+            sums["cross_entropy"] += -np.log(true).mean() / taught[dense]
+            sums["focal"] += -(alpha * (1 - true) ** config.focal_gamma * np.log(true)).mean() / taught[dense]
+            sums["dice"] += dice(p, truth) / taught[dense]
             iou = (truth & (p > 0.5)).sum() / (truth | (p > 0.5)).sum()
             q = sigmoid(float(prediction.iou[n]))
-            sums["iou"] -= (iou * math.log(q) + (1 - iou) * math.log(1 - q)) / meant[dense]
+            sums["iou"] -= (iou * math.log(q) + (1 - iou) * math.log(1 - q)) / taught[dense]
     for coarse in prediction.coarse:
         limit = len(coarse) // B
         for b in range(B):
             covers = (batch.instances[b].numpy() / 255).reshape(K, COARSE, 2, COARSE, 2).mean((2, 4))
             for s in range(limit):
-                if not batch.present[b, s]:
+                if not teach[b, s]:
                     continue
                 x = coarse[b * limit + s].numpy()
                 p = 1 / (1 + np.exp(-x))
                 step = SIDE // COARSE
                 t = (batch.truth[b, s].numpy() / 255).reshape(COARSE, step, COARSE, step).mean((1, 3))
                 pixel = -(t * np.log(p) + (1 - t) * np.log(1 - p)).mean()
-                sums["coarse"] += (pixel + dice(p, t)) / meant[limit] / len(prediction.coarse)
+                sums["coarse"] += (pixel + dice(p, t)) / taught[limit] / len(prediction.coarse)
+                if not batch.present[b, s]:
+                    continue
                 means = {
                     k: (x * covers[k]).sum() / covers[k].sum()
                     for k in range(K)
@@ -126,18 +131,19 @@ def naive(prediction: Prediction, batch: Batch, config: LossConfig) -> dict[str,
                 share = sum(math.exp(m) for k, m in means.items() if batch.targets[b, s, k])
                 share /= sum(math.exp(m) for m in means.values())
                 sums["contrast"] -= math.log(share) / meant[limit] / len(prediction.coarse)
-    return sums
+    return {name: value for name, value in sums.items() if getattr(config, name)}
 
 
+@pytest.mark.parametrize("config", [EVERYTHING, HEADLESS], ids=["every term", "no presence"])
 @pytest.mark.parametrize("dense", [1, 2, S])
-def test_every_term_is_its_definition(dense: int) -> None:
+def test_every_term_is_its_definition(dense: int, config: LossConfig) -> None:
     batch, prediction = make_batch(), make_prediction(dense)
-    total, terms = grounding_loss(prediction, batch, EVERYTHING)
-    expected = naive(prediction, batch, EVERYTHING)
-    assert terms.keys() == expected.keys() == set(TERMS)
+    total, terms = grounding_loss(prediction, batch, config)
+    expected = naive(prediction, batch, config)
+    assert terms.keys() == expected.keys()
     for name, value in expected.items():
         assert float(terms[name]) == pytest.approx(value, rel=1e-9), name
-    assert float(total) == pytest.approx(sum(getattr(EVERYTHING, k) * v for k, v in expected.items()), rel=1e-9)
+    assert float(total) == pytest.approx(sum(getattr(config, k) * v for k, v in expected.items()), rel=1e-9)
 
 
 def test_dice_loss_is_its_definition() -> None:
@@ -206,30 +212,36 @@ def test_a_sentence_without_target_adds_no_contrast_and_a_finite_gradient(instan
     assert (logits.grad[0, 0] == 0).all()
 
 
+@pytest.mark.parametrize("config", [EVERYTHING, HEADLESS], ids=["every term", "no presence"])
 @pytest.mark.parametrize("dense", [2, S])
 @pytest.mark.parametrize("parts", [[[0], [1, 2]], [[2], [0], [1]]])
-def test_the_parts_of_a_step_add_up_to_it(dense: int, parts: list[list[int]]) -> None:
+def test_the_parts_of_a_step_add_up_to_it(dense: int, parts: list[list[int]], config: LossConfig) -> None:
     """Values and gradients, though the parts have unequal numbers of sentences without a target."""
     batch, whole = make_batch(), make_prediction(dense)
 
     def leaves(prediction: Prediction) -> list[Tensor]:
         assert prediction.presence is not None
         assert prediction.iou is not None
-        return [prediction.logits, *prediction.coarse, prediction.presence, prediction.iou]
+        return [
+            prediction.logits,
+            *prediction.coarse,
+            prediction.iou,
+            *([prediction.presence] if config.presence else []),
+        ]
 
     for x in leaves(whole):
         x.requires_grad_()
-    total, terms = grounding_loss(whole, batch, EVERYTHING)
+    total, terms = grounding_loss(whole, batch, config)
     total.backward()
     assert all(x.grad is not None and x.grad.abs().sum() > 0 for x in leaves(whole))
 
     numbers = torch.stack([counts(part_of(batch, part), dense) for part in parts]).sum(0)
     torch.testing.assert_close(numbers, counts(batch, dense))
-    summed, sum_of = 0.0, dict.fromkeys(TERMS, 0.0)
+    summed, sum_of = 0.0, dict.fromkeys(terms, 0.0)
     for part in parts:
         pieces = [x.detach().unflatten(0, (B, -1))[part].flatten(0, 1).requires_grad_() for x in leaves(whole)]
-        prediction = Prediction(pieces[0], pieces[1:3], pieces[3], pieces[4], None)
-        loss, own = grounding_loss(prediction, part_of(batch, part), EVERYTHING, numbers)
+        prediction = Prediction(pieces[0], pieces[1:3], pieces[4] if config.presence else None, pieces[3], None)
+        loss, own = grounding_loss(prediction, part_of(batch, part), config, numbers)
         loss.backward()
         summed += loss.item()
         for name, value in own.items():
@@ -244,9 +256,9 @@ def test_the_parts_of_a_step_add_up_to_it(dense: int, parts: list[list[int]]) ->
 
 def test_counts() -> None:
     batch = make_batch()
-    assert counts(batch).tolist() == [7, 7, 12]
+    assert counts(batch).tolist() == [7, 7, 12, 12]
     for dense, further in ((1, 2), (2, 4), (3, 5), (0, 7), (None, 7)):
-        assert counts(batch, dense).tolist() == [further, 7, B * (dense or S)]
+        assert counts(batch, dense).tolist() == [further, 7, B * (dense or S), B * S]
 
 
 def test_what_an_absent_sentence_shows_counts_for_presence_alone() -> None:
@@ -258,6 +270,18 @@ def test_what_an_absent_sentence_shows_counts_for_presence_alone() -> None:
         x[absent] += 5
     _, after = grounding_loss(prediction, batch, EVERYTHING)
     assert {name for name in TERMS if before[name] != after[name]} == {"presence"}
+
+
+def test_without_presence_an_absent_sentence_teaches_an_empty_mask() -> None:
+    """The paper's loss, cross-entropy alone."""
+    batch, prediction = make_batch(), make_prediction()
+    prediction.logits.requires_grad_()
+    total, _ = grounding_loss(prediction, batch, LossConfig())
+    total.backward()
+    assert prediction.logits.grad is not None
+    down = prediction.logits.grad[~batch.present.flatten()]
+    assert (down[:, 1] > 0).all()  # every pixel's probability is pushed down
+    assert (down[:, 0] < 0).all()
 
 
 def test_a_batch_of_absent_sentences_has_a_finite_loss_and_gradient() -> None:
