@@ -61,7 +61,15 @@ def read_training(config: DataConfig) -> tuple[GroundingData, GroundingData]:
             f"{config.root}: no sentence is left to train on"
             + (f"; data.validation={config.validation} takes pictures away" if names == ["coco"] else "")
         )
+    elif absent := _never_drawn(training, config):
+        log.warning("%d sentences that mean nothing are never drawn: data.absent_share is 0", absent)
     return training, _draw(validation, config.val_pictures)
+
+
+def _never_drawn(data: GroundingData, config: DataConfig) -> int:
+    """How many sentences that mean nothing `sampling.plan_picture` leaves out."""
+    drawn = config.sampling == "sentence" or config.absent_share > 0 or "grefcoco" in config.dataset
+    return 0 if drawn else sum(not expression.targets for expression in data.expressions)
 
 
 def _refer(config: DataConfig, names: list[str]) -> tuple[GroundingData, GroundingData]:

@@ -523,6 +523,18 @@ def test_the_division_meant_for_one_of_several(tmp_path: Path) -> None:
         read_training(config(root, "refcoco,refcoco+", split_by="umd"))
 
 
+def test_absent_sentences_that_are_never_drawn_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_coco(tmp_path / "a", "train", range(4))
+    path = tmp_path / "a" / "expressions_train.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"absent": [{"image_id": 0, "text": "a cat"}]}))
+    some = DataConfig(root=tmp_path, sources=["a/train"], dataset="coco", validation=1)
+    for further in ({"sampling": "sentence"}, {"absent_share": 0.1}):
+        read_training(replace(some, **further))
+    assert not caplog.records
+    read_training(some)
+    assert "1 sentences that mean nothing are never drawn: data.absent_share is 0" in caplog.text
+
+
 def test_a_mixture_without_grefcocos_absent_sentences_is_refused(root: Path) -> None:
     with pytest.raises(DataError, match=r"grefcoco: .*absent_share=0 would draw none"):
         read_training(config(root, "grefcoco", sampling="mixture"))
