@@ -44,8 +44,8 @@ class Segmenter:
 
     `decision` has the thresholds of the next answers; it may be set to others at any time.
 
-    To answer by other means, override `set_image` and `segment`, or `_see` and `_look_for` to keep the checks and the
-    decision.
+    To answer by other means, override `set_image` and `segment`, or `_see` and `_look_for` to keep the checks, the
+    decision and `raw_answers`, which evaluations ask.
     """
 
     def __init__(
