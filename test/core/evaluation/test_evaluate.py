@@ -686,6 +686,24 @@ def test_command_without_a_model_gives_the_trivial_answers(run):
     assert not (output / "records.jsonl").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "protocol", "size"),
+    [
+        ((), {"name": "own", "reject": True, "mask": None}, "original"),
+        (("--no-reject",), {"name": "own", "reject": False, "mask": None}, "original"),
+        (("--protocol", "rela"), {"name": "rela", "reject": True, "mask": 0.5}, "squashed"),
+        (("--protocol", "lavt", "--size", "original"), {"name": "lavt", "reject": False, "mask": 0.5}, "original"),
+    ],
+)
+def test_command_measures_by_the_protocol_asked_for(run, options, protocol, size):
+    status, output, _, _ = run("some.safetensors", *options)
+    assert status == 0
+    summary = json.loads((output / "metrics.json").read_text())
+    assert protocol.items() <= summary["protocol"].items()
+    assert summary["size"] == size
+    assert f"`{protocol['name']}`" in (output / "table.md").read_text()
+
+
 def test_command_limits_pictures(run):
     _, output, _, _ = run("none", "--limit", "1")
     summary = json.loads((output / "metrics.json").read_text())
