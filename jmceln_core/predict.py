@@ -21,40 +21,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
-import cv2
 import numpy as np
 
 from jmceln_core import overlay
 from jmceln_core.answer import Segmentation, Status
 from jmceln_core.checkpoint import CheckpointError
+from jmceln_core.pictures import check_writable, read_picture, write_picture
 from jmceln_core.segmenter import Precision, Segmenter
-
-
-def read_picture(path: Path) -> np.ndarray:
-    """(H, W, 3) uint8 RGB, upright as the file's EXIF says. Raises ValueError naming a file that is no picture."""
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file")
-    try:
-        bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    except cv2.error as error:
-        raise ValueError(f"{path}: not a picture that can be read ({error.err})") from None
-    if bgr is None:
-        raise ValueError(f"{path}: not a picture that can be read; convert it to PNG or JPEG")
-    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
-
-
-def check_writable(path: Path) -> None:
-    """Raises ValueError unless a picture can be written to `path`: a known suffix in a folder that exists."""
-    if not cv2.haveImageWriter(str(path)):
-        raise ValueError(f"{path}: pictures cannot be written with that suffix; use .png or .jpg")
-    if not path.parent.is_dir():
-        raise ValueError(f"{path}: the folder {path.parent} does not exist")
-
-
-def write_picture(path: Path, rgb: np.ndarray) -> None:
-    """Write (H, W, 3) uint8 RGB. Raises ValueError naming the file if it cannot be written."""
-    if not cv2.imwrite(str(path), cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)):
-        raise ValueError(f"{path}: cannot be written; is the folder writable?")
 
 
 def predict(segmenter: Segmenter, rgb: np.ndarray, text: str) -> Segmentation:
@@ -125,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             answer = predict(segmenter, rgb, args.text)
             if args.out:
                 write_picture(args.out, overlay.draw(rgb, answer, args.text))
-    except (CheckpointError, ValueError, RuntimeError) as error:
+    except (CheckpointError, ValueError, RuntimeError, OSError) as error:
         print(f"predict: {error}", file=sys.stderr)
         return 2
     print(json.dumps(as_json(answer)) if args.json else as_text(answer))

@@ -16,6 +16,7 @@ A single file ROOT/SPLIT.json with `images`, `annotations`, `expressions` (and o
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,8 @@ from typing import Any
 import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
+
+from jmceln_core.pictures import PictureError, decode, read_bytes, stored_size
 
 
 class DataError(RuntimeError):
@@ -87,20 +90,38 @@ class Picture:
     source: str = ""  # validation on several sources: the one it is of
 
     def load(self) -> np.ndarray:
-        """(H, W, 3) uint8 RGB. Raises DataError naming the file if it cannot be decoded or has another size."""
-        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-        if self.encoded is None:
-            pixels = cv2.imread(str(self.path), flags)
-        else:  # an empty buffer is an error of OpenCV's, not None
-            pixels = cv2.imdecode(np.frombuffer(self.encoded, np.uint8), flags) if self.encoded else None
-        if pixels is None:
-            raise DataError(f"{self.path}: not a readable image; fetch it again or remove it from the annotations")
+        """(H, W, 3) uint8 RGB, upright as the file's EXIF says. Raises DataError naming the file if it cannot be
+        decoded, is damaged or has another size."""
+        data = self.read_bytes()
+        try:
+            pixels = decode(data, self.path)
+        except PictureError as error:
+            raise DataError(f"{error}, or remove it from the annotations") from None
         if pixels.shape[:2] != (self.height, self.width):
+            remedy = "use the pictures the annotations were made on"
+            if stored_size(data) == (self.height, self.width):
+                remedy = (
+                    "they are for the pixels as they are stored, which its EXIF orientation turns: annotate the "
+                    "picture upright, or remove the orientation from the file"
+                )
             raise DataError(
                 f"{self.path}: {pixels.shape[1]}x{pixels.shape[0]} pixels, its annotations are for "
-                f"{self.width}x{self.height}; use the pictures the annotations were made on"
+                f"{self.width}x{self.height}; {remedy}"
             )
-        return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+        return pixels
+
+    @property
+    def content(self) -> str:
+        """Sixteen hex digits of the file's bytes and the size it is read with: the same for a copy under any name.
+        Raises DataError naming a file that cannot be read."""
+        return hashlib.sha256(f"{self.height} {self.width} ".encode() + self.read_bytes()).hexdigest()[:16]
+
+    def read_bytes(self) -> bytes:
+        """The file's own bytes. Raises DataError naming it."""
+        try:
+            return read_bytes(self.path) if self.encoded is None else self.encoded
+        except PictureError as error:
+            raise DataError(f"{error}; fetch it again or remove it from the annotations") from None
 
     def instance(self, instance_id: int) -> Instance:
         """The instance with that id (KeyError if there is none)."""

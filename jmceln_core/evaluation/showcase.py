@@ -22,7 +22,7 @@ from jmceln_core.answer import Segmentation, Status
 from jmceln_core.checkpoint import CheckpointError
 from jmceln_core.command import refused
 from jmceln_core.extras import require
-from jmceln_core.predict import check_writable, write_picture
+from jmceln_core.pictures import check_writable, write_picture
 from jmceln_core.segmenter import Segmenter
 from jmceln_core.synthesis import table_scene
 

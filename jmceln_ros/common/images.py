@@ -17,6 +17,8 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
+from jmceln_core import pictures
+
 
 class ImageMessage(Protocol):
     """The fields of sensor_msgs/Image that are read and written here."""
@@ -178,7 +180,7 @@ def compressed_to_rgb(message: CompressedImageMessage, *, max_side: int = 8192) 
     are those of the sensor, which the camera's calibration is about.
 
     Raises ImageError for other codecs, depth, sizes of 0 or beyond `max_side` (known from the header, before memory is
-    taken for the picture), and data that OpenCV cannot decode.
+    taken for the picture), and data that is damaged (a JPEG or PNG that ends too early) or that OpenCV cannot decode.
     """
     origin, _, codec = message.format.partition(";")
     if "compressedDepth" in message.format or (codec and origin.strip() in DEPTH_ENCODINGS):
@@ -189,6 +191,11 @@ def compressed_to_rgb(message: CompressedImageMessage, *, max_side: int = 8192) 
     data = memoryview(message.data)
     height, width = _compressed_size(data, message.format)
     check_size(height, width, max_side)
+    if why := pictures.damage(data.tobytes()):
+        raise ImageError(
+            f"compressed image of {width}x{height} pixels cannot be decoded: {why} ({data.nbytes} bytes); check the "
+            "camera driver and the network"
+        )
     try:
         bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:

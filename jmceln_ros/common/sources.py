@@ -10,9 +10,9 @@ from typing import Protocol
 import cv2
 import numpy as np
 
+from jmceln_core import pictures
+from jmceln_core.pictures import PictureError
 from jmceln_ros.common.parameters import AT_START, parameter
-
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 
 
 @dataclass(frozen=True)
@@ -67,22 +67,26 @@ def open_source(source: str) -> Source:
         raise SourceError("no source given; set the parameter source to an image, a folder, a video or a webcam number")
     if source.isdigit() or source.startswith("/dev/"):
         return _Webcam(source)
-    path = Path(source).expanduser()
-    if not path.exists():
+    try:
+        path = Path(source).expanduser()
+        exists = path.exists()
+        files = pictures.in_folder(path) if path.is_dir() else None
+    except (OSError, RuntimeError) as error:  # a name that is too long, a folder that may not be read
+        raise SourceError(f"{source}: cannot be read ({getattr(error, 'strerror', error)})") from None
+    if not exists:
         raise SourceError(f"{path}: there is no such file or folder; give an absolute path or check the spelling")
-    if path.is_dir():
-        files = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+    if files is not None:
         if not files:
-            raise SourceError(f"{path}: no images in this folder; it looks for {', '.join(sorted(IMAGE_SUFFIXES))}")
+            raise SourceError(f"{path}: no images in this folder; it looks for {', '.join(sorted(pictures.SUFFIXES))}")
         return _Images(str(path), files)
-    if path.suffix.lower() in IMAGE_SUFFIXES:
+    if path.suffix.lower() in pictures.SUFFIXES:
         return _Images(str(path), [path])
     return _Video(path)
 
 
 class _Images:
-    """Image files in a fixed order. One that cannot be read ends the stream with an error: a folder is either whole
-    or says what is broken."""
+    """Image files in a fixed order, upright as their EXIF says. One that cannot be read ends the stream with an error:
+    a folder is either whole or says what is broken."""
 
     rate = 0.0
 
@@ -107,7 +111,7 @@ class _Video:
         if not self._capture.isOpened() or not self._capture.grab():
             raise SourceError(
                 f"{path}: OpenCV cannot read this as a video; convert it (ffmpeg -i IN -c:v mjpeg OUT.avi), "
-                f"and name images with one of {', '.join(sorted(IMAGE_SUFFIXES))}"
+                f"and name images with one of {', '.join(sorted(pictures.SUFFIXES))}"
             )
         rate = float(self._capture.get(cv2.CAP_PROP_FPS))
         self.rate = rate if 0.0 < rate <= 1000.0 else 0.0  # containers without a rate report 0, nan or nonsense
@@ -150,12 +154,7 @@ class _Webcam:
 
 
 def _read(path: Path) -> np.ndarray:
-    # Decoded from memory, not by name: OpenCV's own file reading fails on some non-ASCII paths.
     try:
-        encoded = np.frombuffer(path.read_bytes(), dtype=np.uint8)
-    except OSError as error:
-        raise SourceError(f"{path}: cannot be read ({error.strerror}); check the file's permissions") from error
-    picture = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if encoded.size else None
-    if picture is None:
-        raise SourceError(f"{path}: not a readable image; replace it or take it out of the folder")
-    return picture
+        return cv2.cvtColor(pictures.read_picture(path), cv2.COLOR_RGB2BGR)
+    except PictureError as error:
+        raise SourceError(f"{error}; replace it or take it out of the folder") from None

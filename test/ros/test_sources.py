@@ -6,7 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
+from jmceln_core.pictures import read_picture
 from jmceln_ros.common.sources import SourceError, open_source
+from support.image_files import encoded, with_exif
 
 
 def flat(value, height=24, width=32):
@@ -35,6 +37,30 @@ def test_a_folder_gives_its_images_by_name_and_nothing_else(tmp_path):
     (tmp_path / "notes.txt").write_text("not a picture")
     means = [round(float(frame.mean())) for frame in open_source(str(tmp_path)).frames()]
     assert means == [100, 200, 50]
+
+
+def test_a_photograph_is_shown_upright_as_training_and_prediction_see_it(tmp_path):
+    path = tmp_path / "a.jpg"
+    wide = np.random.default_rng(0).integers(0, 256, (12, 20, 3), np.uint8)
+    for orientation in range(1, 9):
+        path.write_bytes(with_exif(encoded(".jpg", wide), orientation))
+        (frame,) = open_source(str(path)).frames()
+        assert frame.shape == ((12, 20, 3) if orientation < 5 else (20, 12, 3))
+        np.testing.assert_array_equal(frame[..., ::-1], read_picture(path))
+
+
+def test_a_folder_counts_and_passes_over_what_is_hidden_or_a_folder(tmp_path):
+    for name, value in (("10.png", 30), ("9.png", 20), ("1.png", 10), ("._1.png", 99), (".DS_Store", 99)):
+        (tmp_path / name).write_bytes(cv2.imencode(".png", flat(value))[1].tobytes())
+    (tmp_path / "more.png").mkdir()
+    assert [round(float(frame.mean())) for frame in open_source(str(tmp_path)).frames()] == [10, 20, 30]
+
+
+def test_a_dark_grey_camera_is_bright_enough_to_see(tmp_path):
+    ramp = np.linspace(0, 1023, 64).astype(np.uint16).reshape(8, 8)  # 10 bits in 16
+    cv2.imwrite(str(tmp_path / "a.png"), ramp)
+    (frame,) = open_source(str(tmp_path / "a.png")).frames()
+    assert (frame.min(), frame.max()) == (0, 255)
 
 
 def test_a_video_gives_all_its_frames_twice_and_its_own_rate(tmp_path):
@@ -66,8 +92,11 @@ def test_a_broken_image_in_a_folder_is_named_when_it_is_its_turn(tmp_path):
         (lambda d: "", "set the parameter source"),
         (lambda d: str(d / "gone.png"), r"gone\.png.*no such file"),
         (lambda d: str(d), "no images in this folder.*png"),
-        (lambda d: _write(d / "e.png", b""), "not a readable image"),
+        (lambda d: _write(d / "e.png", b""), r"e\.png.*an empty file"),
         (lambda d: _write(d / "e.mp4", b"no video"), r"e\.mp4.*ffmpeg"),
+        (lambda d: _write(d / "e.jpg", encoded(".jpg", flat(9))[:-9]), r"e\.jpg.*it ends too early.*out of the folder"),
+        (lambda d: str(d / ("a" * 300)), "File name too long"),
+        (lambda d: "~nobody-of-that-name/a.png", "home directory"),
         (lambda d: "63", "webcam 63.*/dev/video"),
     ],
 )
