@@ -33,6 +33,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from jmceln_core.config import ConfigError, ModelConfig, from_dict, resource, to_dict
+from jmceln_core.files import whole
 
 Storage = Literal["fp32", "fp16", "int8"]
 
@@ -296,17 +297,11 @@ def _write(path: Path, state: Mapping[str, Tensor], header: dict[str, Any], stor
             raise CheckpointError(f"{path}: not written, {key} holds values that are not finite; the training diverged")
     data = to_bytes(encode(state, storage), {_HEADER: json.dumps(header, sort_keys=True)})
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     try:
-        with unfinished.open("wb") as file:
+        with whole(path) as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be written ({error.strerror})") from None
-    finally:
-        unfinished.unlink(missing_ok=True)
     return hashlib.sha256(data).hexdigest()
 
 

@@ -20,7 +20,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -36,6 +35,7 @@ from jmceln_core.config import to_dict
 from jmceln_core.data.dataset import Batch, Sample, SampleBuilder, collate, sample_or_another, share_of
 from jmceln_core.data.grounding import DataError, Expression, GroundingData, Instance, Picture, encoded
 from jmceln_core.data.sampling import Group, Outline, outline, plan_picture
+from jmceln_core.files import whole
 
 INDEX = "index.jsonl"
 VERSION = 1
@@ -103,16 +103,8 @@ class _Hashed:
 @contextmanager
 def _whole(path: Path) -> Iterator[_Hashed]:
     """A file that has its name only when all of it is on the disk; after an error there is none."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("wb") as file:
-            yield _Hashed(file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    with whole(path) as file:
+        yield _Hashed(file)
 
 
 class _Record(NamedTuple):
@@ -225,11 +217,8 @@ def _readable(data: GroundingData, skipped: list[str]) -> Iterator[_Record]:
         number, key = numbered[i]
         picture = data.pictures[key]
         try:
-            encoded = picture.path.read_bytes() if picture.encoded is None else picture.encoded
-            picture = replace(picture, encoded=encoded)
+            picture = replace(picture, encoded=picture.read_bytes())
             picture.load()
-        except OSError as error:
-            skipped.append(f"{picture.path}: {error.strerror}")
         except DataError as error:
             skipped.append(str(error))
         else:

@@ -1,27 +1,30 @@
 """Cached features of frozen encoders: computed once, read at every step.
 
 An image file holds one view of one picture: the trunk's maps in fp16 and the letterboxed square itself. A text file
-holds the word features of many sentences. Everything is written atomically and skipped if it is there, so that an
-interrupted run goes on where it stopped.
+holds the word features of many sentences. Everything is written whole or not at all and skipped if it is there, so that
+an interrupted run goes on where it stopped.
+
+Files are named by all that their content depends on: weights, image size, the picture's bytes and the view drawn of it.
+A picture or a number that changed has another file, and a copy of the data, at any place and of any time, has the same.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 from tqdm import tqdm
 
 from jmceln_core.data.grounding import DataError, Picture
 from jmceln_core.data.views import View
+from jmceln_core.files import whole
 from jmceln_core.model.encoders import ImageEncoder, TextEncoder, TextFeatures
 
 
@@ -45,16 +48,13 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise DataError(f"{path}: no readable features ({error}); remove the file and start again") from None
 
 
-def _write(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write a file whole or not at all."""
-    partial = path.with_suffix(f".{os.getpid()}")
+def write_features(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write a file whole or not at all. Raises DataError naming it."""
     try:
-        save_file(tensors, partial)
-        partial.replace(path)
+        with whole(path, sync=False) as file:
+            file.write(save(tensors))
     except (OSError, SafetensorError) as error:
         raise DataError(f"{path}: features cannot be written ({error}); make room or move data.cache") from None
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 class ImageFeatureCache:
@@ -68,20 +68,27 @@ class ImageFeatureCache:
         self.size = size
         self.folder = Path(folder) / fingerprint(encoder.trunk_module, size, variant)
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._contents: dict[
+            Path, str
+        ] = {}  # as they were when first looked at: what a run sees of a file is one thing
 
     def path(self, picture: Picture, view: int) -> Path:
-        """The file of one view; two pictures of one name in different folders have different ones."""
-        place = hashlib.sha256(str(picture.path.resolve()).encode()).hexdigest()[:12]
-        return self.folder / f"{picture.path.stem}_{place}_{view}.safetensors"
+        """The file of one view. Raises DataError if the picture cannot be read."""
+        content = self._contents.get(picture.path) or self._contents.setdefault(picture.path, picture.content)
+        drawn = hashlib.sha256(repr(View.draw(picture, view)).encode()).hexdigest()[:8]
+        return self.folder / f"{content}_{drawn}.safetensors"
 
     @torch.inference_mode()
     def fill(self, encoder: ImageEncoder, pictures: Iterable[Picture], views: Sequence[int]) -> None:
         """Compute what is missing, with the encoder the cache was made for. A picture that cannot be read is said and
         left out."""
         device = _device(encoder)
-        todo = [(p, v) for v in views for p in pictures if not self.path(p, v).exists()]
-        for picture, view in tqdm(todo, desc="image features", unit="view", disable=not todo):
+        every = [(p, v) for v in views for p in pictures]
+        for picture, view in tqdm(every, desc="image features", unit="view", disable=not every):
             try:
+                path = self.path(picture, view)
+                if path.exists():
+                    continue
                 square = View.draw(picture, view).image(picture, picture.load(), self.size)
             except DataError as error:
                 tqdm.write(f"skipped: {error}")
@@ -89,7 +96,7 @@ class ImageFeatureCache:
             image = torch.from_numpy(square).permute(2, 0, 1)[None].to(device)
             features = encoder.trunk(image.float() / 255)
             tensors = {f"f{i}": f[0].half().cpu().contiguous() for i, f in enumerate(features)}
-            _write(self.path(picture, view), tensors | {"image": torch.from_numpy(square)})
+            write_features(path, tensors | {"image": torch.from_numpy(square)})
 
     def read(self, picture: Picture, view: int, *, mirrored: bool = False) -> tuple[np.ndarray, tuple[Tensor, ...]]:
         """(S, S, 3) uint8 RGB square and the trunk's maps (C, h, w) float32, mirrored if asked.
@@ -141,7 +148,7 @@ class TextFeatureCache:
                 self.words.append(features.words[i][features.mask[i]].half())
                 self.sentences.append(features.sentence[i].half())
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        _write(
+        write_features(
             self.path,
             {
                 "texts": torch.from_numpy(np.frombuffer(json.dumps(list(self.row)).encode(), np.uint8).copy()),

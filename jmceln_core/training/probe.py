@@ -28,7 +28,7 @@ import numpy as np
 import timm
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from timm.models.resnet import Bottleneck
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -44,7 +44,7 @@ from jmceln_core.geometry import Letterbox
 from jmceln_core.model.encoders import TextFeatures, build_image_encoder, build_text_encoder
 from jmceln_core.model.encoders.base import normalise
 from jmceln_core.model.layers import MultiHeadAttention, repeat
-from jmceln_core.training.features import TextFeatureCache, fingerprint
+from jmceln_core.training.features import TextFeatureCache, fingerprint, write_features
 
 SIDES = {"dinov2_vits14": (336, 448, 504), "tiny_vit_5m": (224, 320, 448)}
 ENCODERS = [f"{name}:{side}" for name, sides in SIDES.items() for side in sides]
@@ -208,13 +208,13 @@ def pool(encoder: Trunk, side: int, choice: Choice) -> Tensor:
 
 
 def pooled(spec: Spec, asked: Sequence[Choice], folder: Path) -> list[Tensor]:
-    """`pool` of every picture, (K, F) each; kept in a file of the folder and read from there the next time."""
+    """`pool` of every picture, (K, F) each; kept in a file of the folder, named by all that they depend on."""
     encoder = spec.build()
-    things = [(str(c.picture.path), [i.id for i in c.things]) for c in asked]
+    things = [(c.picture.content, [(i.box, i.segmentation) for i in c.things]) for c in asked]
     path = folder / f"pooled_{fingerprint(encoder.trunk_module, spec, things)}.safetensors"
     if not path.exists():
         rows = [pool(encoder, spec.side, c) for c in tqdm(asked, str(spec), unit="picture", mininterval=5)]
-        save_file({"features": torch.cat(rows)}, path)
+        write_features(path, {"features": torch.cat(rows)})
     return list(load_file(path)["features"].split([len(c.things) for c in asked]))
 
 

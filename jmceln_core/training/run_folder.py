@@ -7,7 +7,6 @@ uninterrupted one would have left.
 from __future__ import annotations
 
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -20,10 +19,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from jmceln_core.evaluation import machine
+from jmceln_core.files import whole
 
 PACKAGES = (
     "jmceln-core",
@@ -72,16 +72,12 @@ class RunFolder:
         for name, value in state.tensors.items():
             if value.is_floating_point() and not value.isfinite().all():
                 raise TrainingError(f"{self.state_path}: not written, {name} holds values that are not finite")
-        unfinished = self._unfinished(self.state_path)
+        tensors = {k: v.contiguous() for k, v in state.tensors.items()}
         try:
-            save_file(
-                {k: v.contiguous() for k, v in state.tensors.items()}, unfinished, {"notes": json.dumps(state.notes)}
-            )
-            _replace(unfinished, self.state_path)
+            with whole(self.state_path) as file:
+                file.write(save(tensors, {"notes": json.dumps(state.notes)}))
         except (OSError, SafetensorError) as error:
             raise self._full(self.state_path, error) from None
-        finally:
-            unfinished.unlink(missing_ok=True)
 
     def load_state(self) -> State | None:
         """The state, None if there is none. Raises TrainingError for a broken one."""
@@ -115,14 +111,11 @@ class RunFolder:
     def write(self, name: str, text: str) -> None:
         """Write a text file, whole or not at all."""
         path = self.path / name
-        unfinished = self._unfinished(path)
         try:
-            unfinished.write_text(text, encoding="utf-8")
-            _replace(unfinished, path)
+            with whole(path) as file:
+                file.write(text.encode())
         except OSError as error:
             raise self._full(path, error) from None
-        finally:
-            unfinished.unlink(missing_ok=True)
 
     def describe_start(self, config: Mapping[str, Any], *, device: torch.device, world: int, step: int) -> list[str]:
         """Write config.json and add this start to starts.jsonl (time, command, git revision, packages, machine); say
@@ -151,9 +144,6 @@ class RunFolder:
         self.write("starts.jsonl", (starts.read_text() if starts.exists() else "") + json.dumps(start) + "\n")
         return changed
 
-    def _unfinished(self, path: Path) -> Path:
-        return path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-
     def _full(self, path: Path, error: Exception) -> TrainingError:
         reason = (error.strerror if isinstance(error, OSError) else None) or error
         kept = "the one before is kept" if path.exists() else "there was none before"
@@ -178,13 +168,6 @@ def _version(name: str) -> str | None:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _replace(unfinished: Path, path: Path) -> None:
-    """Give a finished file its name, once its bytes are on the disk."""
-    with unfinished.open("rb") as file:
-        os.fsync(file.fileno())
-    unfinished.replace(path)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -122,9 +122,6 @@ def test_cached_features_know_what_they_depend_on_and_any_text(config: TrainConf
     assert trainer.feed.dataset is not None
     cache, encoder = trainer.feed.builder.cache, trainer.model.image_encoder
     assert cache is not None
-    picture = trainer.feed.dataset.pictures[0]
-    elsewhere = replace(picture, path=tmp_path / "discs" / "images" / picture.path.name)
-    assert cache.path(picture, 0) != cache.path(elsewhere, 0)
     folders = [ImageFeatureCache(tmp_path, encoder, 64, (blocks,)).folder for blocks in (8, 9)]
     assert folders[0] != folders[1]
     texts = TextFeatureCache(tmp_path, trainer.model.text_encoder, 30)
