@@ -45,16 +45,17 @@ def read_bytes(path: Path) -> bytes:
         raise PictureError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def decode(data: bytes, name: object) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of a file's bytes. Raises PictureError with `name` in front.
+def decode(data: bytes, name: object, *, upright: bool = True) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of a file's bytes; not `upright`: as it is stored. Raises PictureError with `name` in front.
 
     Grey in 16 bits is often 10, 12 or 14 bits of a camera: it is scaled by the least of 8, 10, 12, 14 and 16 bits that
     hold its brightest pixel. Colours in 16 bits are scaled by all 16.
     """
     if why := damage(data):
         raise PictureError(f"{name}: a damaged image, {why}; copy or fetch it again")
+    flags = _FLAGS if upright else _FLAGS | cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), _FLAGS)
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
         raise PictureError(f"{name}: not a readable image ({error.err}); convert it to PNG or JPEG") from None
     if pixels is None:
@@ -67,12 +68,6 @@ def decode(data: bytes, name: object) -> np.ndarray:
     if pixels.dtype != np.uint8:
         raise PictureError(f"{name}: an image of {pixels.dtype}, not of 8 or 16 bits; convert it to PNG or JPEG")
     return cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB if grey else cv2.COLOR_BGR2RGB)
-
-
-def stored_size(data: bytes) -> tuple[int, int]:
-    """(height, width) of a decodable file's pixels as they are stored, before EXIF turns them."""
-    height, width = cv2.imdecode(np.frombuffer(data, np.uint8), _FLAGS | cv2.IMREAD_IGNORE_ORIENTATION).shape[:2]
-    return height, width
 
 
 def damage(data: bytes) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 
 from jmceln_core.config import DataConfig
 from jmceln_core.data import refer
-from jmceln_core.data.grounding import DataError, GroundingData, Picture, read_coco
+from jmceln_core.data.grounding import DataError, GroundingData, Picture, few, missing_pictures, read_coco
 from jmceln_core.data.left_out import left_out_pictures
 
 DATASETS: tuple[str, ...] = ("coco", *refer.DIVISIONS)
@@ -31,8 +31,7 @@ def read(dataset: str, root: str | Path, split: str, *, split_by: str = "", subs
     if dataset not in DATASETS:
         raise DataError(f"{dataset}: no such data set; there are {', '.join(DATASETS)}")
     if dataset == "coco":
-        folder, _, name = split.rpartition("/")
-        return read_coco(Path(root) / folder, name)
+        return _present(_source(root, split), f"{root}, {split}", subset=subset)
     return refer.read_refer(dataset, root, split, split_by=split_by, subset=subset)
 
 
@@ -146,13 +145,33 @@ def _without_held_out(data: GroundingData, config: DataConfig) -> GroundingData:
     return _only(data, lambda k: k not in held)
 
 
+def _source(root: str | Path, source: str) -> GroundingData:
+    """FOLDER/SPLIT below `root`, or SPLIT in it."""
+    folder, _, name = source.rpartition("/")
+    return read_coco(Path(root) / folder, name)
+
+
+def _present(data: GroundingData, what: str, *, subset: bool) -> GroundingData:
+    """The same if all its pictures are there; with `subset` those that are. Raises DataError naming the others."""
+    if not (missing := missing_pictures(data)):
+        return data
+    names = [str(p.path) for p in missing.values()]
+    told = f"{what}: {len(missing):,} of {len(data.pictures):,} pictures are not there ({few(names)})"
+    if not subset or len(missing) == len(data.pictures):
+        slashes = ". Back slashes in file_name are Windows' way: write /" if any("\\" in name for name in names) else ""
+        remedy = "" if subset else "; bring them, or set data.subset to true: they are left out then"
+        raise DataError(told + remedy + slashes)
+    log.warning("%s: they and their sentences are left out", told)
+    return _only(data, lambda k: k not in missing)
+
+
 def _coco(config: DataConfig) -> tuple[GroundingData, GroundingData]:
     """The sources together, and `val_sources` or else pictures of the first source, taken out of them."""
     if not config.sources:
         raise DataError("coco: nothing to read; set --data.sources '[FOLDER/SPLIT]', one or more, below --data.root")
     if config.repeat and (len(config.repeat) != len(config.sources) or min(config.repeat) < 1 or config.shards):
         raise DataError(f"data.repeat={list(config.repeat)}: a number of 1 or more for each of data.sources, no shards")
-    parts = [read("coco", config.root, source) for source in config.sources]
+    parts = [_source(config.root, source) for source in config.sources]
     for part, times in zip(parts, config.repeat or [1] * len(parts), strict=True):
         part.pictures = {key: replace(picture, repeat=times) for key, picture in part.pictures.items()}
     whole = _together(parts)
@@ -160,10 +179,14 @@ def _coco(config: DataConfig) -> tuple[GroundingData, GroundingData]:
         away = left_out_pictures()
         whole = _only(whole, lambda k: k not in away)
     if config.val_sources:
-        return whole, _together([_named(read("coco", config.root, source), source) for source in config.val_sources])
-    order = np.random.default_rng(0).permutation(sorted(parts[0].pictures))
-    held = {int(i) for i in order[: config.validation]}
-    return _only(whole, lambda k: k not in held), _only(whole, lambda k: k in held)
+        validation = _together([_named(_source(config.root, source), source) for source in config.val_sources])
+    else:  # by all that are annotated, so that a missing file moves no other one from one side to the other
+        order = np.random.default_rng(0).permutation(sorted(parts[0].pictures))
+        held = {int(i) for i in order[: config.validation]}
+        whole, validation = _only(whole, lambda k: k not in held), _only(whole, lambda k: k in held)
+    if not config.shards:
+        whole = _present(whole, f"{config.root}, training", subset=config.subset)
+    return whole, _present(validation, f"{config.root}, validation", subset=config.subset)
 
 
 def _named(data: GroundingData, source: str) -> GroundingData:

@@ -12,7 +12,6 @@ docs/data.md says where they are published.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from array import array
@@ -21,9 +20,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pycocotools import mask as coco_mask
-
-from jmceln_core.data.grounding import DataError, Expression, GroundingData, Instance, Picture
+from jmceln_core.data.annotations import loads, outline
+from jmceln_core.data.grounding import DataError, Expression, GroundingData, Instance, Picture, few
 from jmceln_core.data.pickles import load_plain
 
 log = logging.getLogger(__name__)
@@ -195,9 +193,10 @@ def read_refer(
 ) -> GroundingData:
     """One split of refcoco, refcoco+, refcocog or grefcoco below `root`.
 
-    A picture carries all of its COCO annotations, crowds too (`crowd=True`), with outlines as compressed RLE; sentences
-    are REFER's `sent`: lower case, without punctuation. Unless `subset`, the split's published counts must be met and
-    all its pictures be there; with it, sentences about missing pictures are left out, and counted in the log.
+    A picture carries all of its COCO annotations, crowds too (`crowd=True`, as for a box without an outline), outlines
+    as compressed RLE; sentences are REFER's `sent`: lower case, without punctuation. Unless `subset`, the split's
+    published counts must be met and all its pictures be there; with it, sentences about missing pictures are left out,
+    and counted in the log.
 
     Raises DataError saying what is missing or wrong and where to find it.
     """
@@ -215,7 +214,7 @@ def read_refer(
     if missing and (not subset or len(missing) == len(pictures)):
         raise DataError(
             f"{folder}: {len(missing):,} of the {len(pictures):,} pictures of {source}'s {split} split are missing "
-            f"({_few(missing.values())}). {PICTURES_HOME}"
+            f"({few(missing.values())}). {PICTURES_HOME}"
             + ("" if subset else ". If a part is meant, set data.subset to true: the others are left out then")
         )
     expressions, odd = _expressions(source, [r for r in refs if r.image_id not in missing], pictures)
@@ -306,11 +305,11 @@ def _pictures(source: Archive, wanted: Collection[int]) -> dict[int, Picture]:
         # Until all is read, polygons as lists of Python floats would take gigabytes; and the sizes may come last.
         if annotation["image_id"] not in wanted:
             return None
-        outline = annotation["segmentation"]
-        if isinstance(outline, list):
-            outline = [array("d", polygon) for polygon in outline]
+        drawn = annotation["segmentation"]
+        if isinstance(drawn, list):
+            drawn = [array("d", polygon) for polygon in drawn]
         crowd = bool(annotation.get("iscrowd", 0))
-        return annotation["id"], annotation["image_id"], annotation["category_id"], annotation["bbox"], crowd, outline
+        return annotation["id"], annotation["image_id"], annotation["category_id"], annotation["bbox"], crowd, drawn
 
     try:
         content = _load(source, path, keep)
@@ -321,10 +320,11 @@ def _pictures(source: Archive, wanted: Collection[int]) -> dict[int, Picture]:
         del content
         while annotations:  # in file order, each one's memory given back at once
             if (kept := annotations.pop()) is not None:
-                number, image_id, category, (x, y, w, h), crowd, outline = kept
+                number, image_id, category, (x, y, w, h), crowd, drawn = kept
                 if image_id in images:
-                    packed = _packed(outline, images[image_id]["height"], images[image_id]["width"])
-                    own[image_id].append(Instance(number, names[category], packed, (x, y, w, h), crowd))
+                    packed, _ = outline(drawn, images[image_id]["height"], images[image_id]["width"])
+                    # without an outline a box is all that is known, and no mask
+                    own[image_id].append(Instance(number, names[category], packed, (x, y, w, h), crowd or not packed))
         pictures = {
             k: Picture(k, source.root / PICTURES / i["file_name"], i["height"], i["width"], tuple(own[k]))
             for k, i in images.items()
@@ -332,32 +332,13 @@ def _pictures(source: Archive, wanted: Collection[int]) -> dict[int, Picture]:
     except (KeyError, TypeError, ValueError) as error:
         raise _not_coco(source, error) from None
     if lacking := sorted(set(wanted) - pictures.keys()):
-        raise DataError(f"{path}: {len(lacking):,} pictures are not in it ({_few(lacking)}); {source.home}")
+        raise DataError(f"{path}: {len(lacking):,} pictures are not in it ({few(lacking)}); {source.home}")
     return pictures
 
 
 def _not_coco(source: Archive, error: Exception) -> DataError:
     what = f"{type(error).__name__}: {error}"
     return DataError(f"{source.instances_path}: not COCO's instances ({what}); fetch it again: {source.home}")
-
-
-def _packed(outline: Any, height: int, width: int) -> Any:
-    """COCO's compressed RLE of an outline, a tenth of a polygon's memory; nothing, if it is empty.
-
-    Polygons of less than three points, which pycocotools takes for boxes, are left out.
-    """
-    if isinstance(outline, list):
-        polygons = [p for p in outline if len(p) >= 6]
-        if not polygons:
-            return []
-        rle = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
-    else:
-        if outline["size"] != [height, width]:
-            raise ValueError(f"a mask of size {outline['size']} in a picture of {[height, width]}")
-        if isinstance(outline["counts"], str):
-            return outline
-        rle = coco_mask.frPyObjects(outline, height, width)
-    return {"size": rle["size"], "counts": rle["counts"].decode("ascii")}
 
 
 def _load(source: Archive, path: Path, annotation: Callable[[dict[str, Any]], Any]) -> Any:
@@ -367,13 +348,8 @@ def _load(source: Archive, path: Path, annotation: Callable[[dict[str, Any]], An
         return annotation(entry) if "segmentation" in entry and "image_id" in entry else entry
 
     try:
-        return json.loads(path.read_text("utf-8"), object_hook=found)
+        return loads(path.read_text("utf-8"), object_hook=found)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}; {source.home}") from None
     except ValueError as error:
         raise DataError(f"{path}: not valid json ({error}); fetch it again: {source.home}") from None
-
-
-def _few(names: Collection[Any]) -> str:
-    first = [str(n) for n in list(names)[:3]]
-    return ", ".join(first) + (", ..." if len(names) > len(first) else "")

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -566,7 +567,9 @@ def test_validation_on_a_few_pictures(root: Path) -> None:
 
 
 def write_coco(folder: Path, split: str, numbers: range) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    for n in numbers:
+        cv2.imwrite(str(folder / "images" / f"{n}.png"), np.zeros((8, 8, 3), np.uint8))
     content = {
         "images": [{"id": n, "file_name": f"{n}.png", "height": 8, "width": 8} for n in numbers],
         "annotations": [
