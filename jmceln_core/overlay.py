@@ -20,7 +20,7 @@ _COLOURS = {
 }
 _TRUTH = (255, 0, 170)  # magenta: on none of the above, and rare in photographs
 _TINT = 0.4  # share of the colour in the masked pixels
-_FONT = cv2.FONT_HERSHEY_SIMPLEX
+FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 def draw(
@@ -44,15 +44,14 @@ def draw(
     colour = _COLOURS[segmentation.status.name]
     unit = max(1, round(min(height, width) / 240))  # 2 at 640x480
     if mask.any():
-        picture[mask] = np.rint((1 - _TINT) * picture[mask] + _TINT * np.array(colour)).astype(np.uint8)
-        _outline(picture, mask, colour, unit)
+        shade(picture, mask, colour, unit)
     if truth is not None:
-        _outline(picture, truth, _TRUTH, unit)
+        outline(picture, truth, _TRUTH, unit)
     if len(segmentation.instances) > 1:
         for number, instance in enumerate(segmentation.instances, start=1):
             point = _dot(picture, instance.anchor, colour, unit)
             place = (point[0] + 5 * unit, point[1] + 3 * unit)
-            cv2.putText(picture, str(number), place, _FONT, 0.35 * unit, (255, 255, 255), unit, cv2.LINE_AA)
+            cv2.putText(picture, str(number), place, FONT, 0.35 * unit, (255, 255, 255), unit, cv2.LINE_AA)
     elif segmentation.anchor is not None:
         _dot(picture, segmentation.anchor, colour, unit)
     if text is not None:
@@ -68,21 +67,33 @@ def _dot(picture: np.ndarray, place: tuple[float, float], colour: tuple[int, int
     return point
 
 
-def _outline(picture: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int], unit: int) -> None:
+def shade(picture: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int], unit: int) -> None:
+    """Tints the pixels of a (H, W) bool mask in the (H, W, 3) uint8 picture, and outlines them."""
+    picture[mask] = np.rint((1 - _TINT) * picture[mask] + _TINT * np.array(colour)).astype(np.uint8)
+    outline(picture, mask, colour, unit)
+
+
+def outline(picture: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int], unit: int) -> None:
+    """Draws the outline of a (H, W) bool mask into the picture, `unit` pixels wide."""
     outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     cv2.drawContours(picture, outlines, -1, colour, unit, cv2.LINE_AA)
 
 
 def title(picture: np.ndarray, text: str, unit: int) -> None:
     """White letters on a darkened bar along the top edge; a long line is made smaller, then cut at the edge."""
-    letters = unicodedata.normalize("NFKD", text)
-    letters = "".join(c for c in letters if not unicodedata.combining(c))
-    letters = letters.encode("ascii", "replace").decode()
+    letters = plain(text)
     scale = 0.32 * unit
-    (wide, _), _ = cv2.getTextSize(letters, _FONT, scale, max(1, unit // 2))
+    (wide, _), _ = cv2.getTextSize(letters, FONT, scale, max(1, unit // 2))
     scale *= max(0.5, min(1.0, (picture.shape[1] - 8 * unit) / wide))
-    (_, tall), below = cv2.getTextSize(letters, _FONT, scale, max(1, unit // 2))
+    (_, tall), below = cv2.getTextSize(letters, FONT, scale, max(1, unit // 2))
     bar = picture[: tall + below + 6 * unit]
     bar[:] = bar // 3
     origin = (4 * unit, tall + 3 * unit)
-    cv2.putText(picture, letters, origin, _FONT, scale, (255, 255, 255), max(1, unit // 2), cv2.LINE_AA)
+    cv2.putText(picture, letters, origin, FONT, scale, (255, 255, 255), max(1, unit // 2), cv2.LINE_AA)
+
+
+def plain(text: str) -> str:
+    """What OpenCV's fonts can write of a text: letters beyond ASCII lose their accents or become question marks."""
+    letters = unicodedata.normalize("NFKD", text)
+    letters = "".join(c for c in letters if not unicodedata.combining(c))
+    return letters.encode("ascii", "replace").decode()

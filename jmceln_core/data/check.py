@@ -1,9 +1,11 @@
-"""What of REFER's data sets is there, and where the rest is published:
+"""What is wrong with a data set, before anything is trained on it:
 
-    python -m jmceln_core.data.check ROOT [--dataset NAME ...]
+    python -m jmceln_core.data.check ROOT [--dataset NAME ...] [--sheet FILE.png]
 
-Prints a line for every split: refs, pictures and sentences, found and published, and how many pictures are missing. The
-exit status is 0 if everything looked at is complete, otherwise 1.
+Of REFER's data sets it prints a line for every split: refs, pictures and sentences, found and published, and how many
+pictures are missing. Of one's own, in COCO's json, what training would see and what is left out of it, picture by
+picture, with files that two splits share; the sheet shows some of the pictures with their masks and sentences. The exit
+status is 0 if everything looked at is complete and right, otherwise 1.
 """
 
 from __future__ import annotations
@@ -13,9 +15,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jmceln_core.data import refer
+from jmceln_core.data import own, refer, sheet
 from jmceln_core.data.grounding import DataError
+from jmceln_core.data.readers import DATASETS
+from jmceln_core.pictures import check_writable, write_picture
 
+PICTURES = 24  # on a sheet
 HEAD = ("data set", "split", "refs", "pictures", "sentences", "pictures missing")
 
 
@@ -28,9 +33,6 @@ def inspect(root: Path, datasets: Sequence[str] = ()) -> tuple[list[tuple[str, .
     rows: list[tuple[str, ...]] = []
     wrong: list[str] = []
     looked_at = datasets or [name for name in refer.DIVISIONS if (root / name).is_dir()]
-    if not looked_at:
-        homes = f"{refer.REFER_HOME} and {refer.GREFCOCO_HOME}"
-        wrong.append(f"{root}: none of the folders {', '.join(refer.DIVISIONS)} is in it; they come from {homes}")
     absent = False
     for name in looked_at:
         usual, *others = (refer.archive(root, name, by) for by in refer.DIVISIONS[name])
@@ -97,28 +99,57 @@ def _table(rows: Sequence[tuple[str, ...]]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Look as the command line says; print what is found and what is missing. Returns the exit status."""
+    """Look as the command line says; print what is found and what is wrong. Returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m jmceln_core.data.check",
-        description="What of REFER's data sets is there (found / published where they differ), and where the rest is.",
+        description="What of a data set is there (REFER's: found / published where they differ), and what is wrong.",
     )
-    parser.add_argument("root", type=Path, metavar="ROOT", help="the folder that holds refcoco/, images/, ...")
+    parser.add_argument(
+        "root", type=Path, metavar="ROOT", help="the folder that holds refcoco/, images/, ..., or yours"
+    )
     parser.add_argument(
         "--dataset",
         nargs="+",
-        choices=tuple(refer.DIVISIONS),
+        choices=DATASETS,
         default=[],
         metavar="NAME",
-        help=f"look at these only ({', '.join(refer.DIVISIONS)}); default: those that have a folder",
+        help=f"look at these only ({', '.join(DATASETS)}; coco: your own); default: those that are there",
+    )
+    parser.add_argument(
+        "--sheet", type=Path, metavar="FILE", help="draw pictures of your own data with masks and sentences: .png, .jpg"
     )
     args = parser.parse_args(arguments)
-    rows, wrong = inspect(args.root, args.dataset)
-    if rows:
-        print(_table([HEAD, *rows]))
-        print()
+    if not args.root.is_dir():
+        parser.error(f"{args.root}: no such folder")
+    if args.sheet:
+        try:
+            check_writable(args.sheet)
+        except ValueError as error:
+            parser.error(str(error))
+    refers = [name for name in args.dataset if name != "coco"]
+    sources = own.sources(args.root) if not args.dataset or "coco" in args.dataset else []
+    lines, wrong, splits = own.inspect(args.root, sources)
+    if not args.dataset or refers:
+        rows, more = inspect(args.root, refers)
+        lines += ["", _table([HEAD, *rows])] if rows else []
+        wrong += more
+    if not lines and not wrong:
+        homes = f"{refer.REFER_HOME} and {refer.GREFCOCO_HOME}"
+        wrong.append(
+            f"{args.root}: none of the folders {', '.join(refer.DIVISIONS)} is in it, they come from {homes}; and no "
+            "annotations of your own, instances_SPLIT.json with expressions_SPLIT.json beside it"
+        )
+    for line in [*lines, ""] if lines else []:
+        print(line)
     for problem in wrong:
         print(problem)
-    print("Incomplete: see above." if wrong else "Everything is there.")
+    if args.sheet:
+        cells = [cell for s in splits for cell in sheet.draw(s.data, s.name, count=PICTURES // len(splits) or 1)]
+        if not cells:
+            parser.error("--sheet: no pictures of your own to draw")
+        write_picture(args.sheet, sheet.together(cells))
+        print(f"{args.sheet}: {len(cells)} pictures")
+    print("Incomplete, or not right: see above." if wrong else "Everything is there.")
     return 1 if wrong else 0
 
 

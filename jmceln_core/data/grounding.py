@@ -17,7 +17,6 @@ A single file ROOT/SPLIT.json with `images`, `annotations`, `expressions` (and o
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -32,8 +31,6 @@ from pycocotools import mask as coco_mask
 
 from jmceln_core.data.annotations import box, flag, loads, outline, text, whole
 from jmceln_core.pictures import PictureError, decode, read_bytes
-
-log = logging.getLogger(__name__)
 
 
 class DataError(RuntimeError):
@@ -196,13 +193,7 @@ def read_coco(root: str | Path, split: str) -> GroundingData:
         source, spoken = (root / f"{part}_{split}.json" for part in ("instances", "expressions"))
     content = _json(source)
     sentences = content if spoken == source else _json(spoken)
-    data = _CocoReader(source, content, root / "images").read(spoken, sentences)
-    if data.notes:
-        log.warning(
-            "%s: %d things and sentences are left out or not as annotated (%s); all of them: "
-            "python -m jmceln_core.data.check %s", source, len(data.notes), few(data.notes), root,
-        )  # fmt: skip
-    return data
+    return _CocoReader(source, content, root / "images").read(spoken, sentences)
 
 
 class _CocoReader:
@@ -273,7 +264,9 @@ class _CocoReader:
             self.notes.append(f"{where}: nothing of it is in the picture")
             return None
         if not rle and not crowd:
-            self.notes.append(f"{where}: a box and no outline, which is no mask: taken for a crowd region")
+            self.notes.append(
+                f"{where}: no outline that covers a pixel, and a box is no mask: taken for a crowd region"
+            )
         return Instance(key, category, rle, place, crowd or not rle)
 
     def _expression(self, sort: str, entry: dict[str, Any]) -> Expression | None:

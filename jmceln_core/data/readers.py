@@ -148,7 +148,11 @@ def _without_held_out(data: GroundingData, config: DataConfig) -> GroundingData:
 def _source(root: str | Path, source: str) -> GroundingData:
     """FOLDER/SPLIT below `root`, or SPLIT in it."""
     folder, _, name = source.rpartition("/")
-    return read_coco(Path(root) / folder, name)
+    data = read_coco(Path(root) / folder, name)
+    if data.notes:
+        told = f"{len(data.notes):,} things and sentences are left out, or not as annotated ({few(data.notes)})"
+        log.warning("%s: %s; python -m jmceln_core.data.check %s names all", source, told, Path(root) / folder)
+    return data
 
 
 def _present(data: GroundingData, what: str, *, subset: bool) -> GroundingData:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 from pathlib import Path
 
+import cv2
 import pytest
 
+from core.data.test_dataset import write
 from core.data.test_refer import edit, publish
-from jmceln_core.data import check
+from jmceln_core.data import check, sheet
+from jmceln_core.data.own import sources
+from support.image_files import encoded, with_exif
 from support.refer_miniature import PICTURES, build
 
 
@@ -83,7 +89,9 @@ def test_missing_and_broken_files(
 
 def test_a_named_data_set_has_to_be_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert check.main([str(tmp_path)]) == 1
-    assert "none of the folders refcoco, refcoco+, refcocog, grefcoco is in it" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "none of the folders refcoco, refcoco+, refcocog, grefcoco is in it" in printed
+    assert "no annotations of your own" in printed
     assert check.main([str(tmp_path), "--dataset", "refcoco+", "grefcoco"]) == 1
     printed = capsys.readouterr().out
     assert "refcoco+.zip" in printed
@@ -100,3 +108,98 @@ def test_pictures_that_the_annotations_lack(
     path.write_text(path.read_text().replace('"id": 1000, "file_name"', '"id": 999, "file_name"'))
     assert check.main([str(root), "--dataset", "refcoco"]) == 1
     assert "refcoco (unc), train: 1 of its pictures are not in instances.json" in capsys.readouterr().out
+
+
+# ---- one's own data
+
+
+def own(root: Path, folder: str = "kitchen", splits: tuple[str, ...] = ("train", "val"), first: int = 1) -> Path:
+    """Four pictures for each split, with the things and sentences of `test_dataset.write`."""
+    for n, split in enumerate(splits):
+        written = write(root, f"{folder}-{split}", first=first + 4 * n)
+        (root / folder / "images").mkdir(parents=True, exist_ok=True)
+        for path in (written / "images").iterdir():
+            pixels = cv2.imread(str(path))
+            pixels[0, 0] = int(path.stem)  # no two files alike
+            cv2.imwrite(str(root / folder / "images" / path.name), pixels)
+        for part in ("instances", "expressions"):
+            (written / f"{part}_train.json").rename(root / folder / f"{part}_{split}.json")
+        shutil.rmtree(written)
+    return root / folder
+
+
+def test_ones_own_data_as_training_sees_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own(tmp_path)
+    assert check.main([str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "kitchen/train: 4 pictures, 80x60 pixels" in printed
+    assert "  things: 8, crowd regions: 4; box 8\n" in printed
+    assert "  sentences: 18; about one thing 16, nothing 1, several 1; written 18\n" in printed
+    assert "kitchen/val: 4 pictures" in printed
+    assert "Everything is there." in printed
+    assert check.main([str(tmp_path / "kitchen"), "--dataset", "coco"]) == 0
+    assert "\nval: 4 pictures" in capsys.readouterr().out
+    assert check.main([str(tmp_path), "--dataset", "grefcoco"]) == 1
+    assert "kitchen" not in capsys.readouterr().out.split("no such file")[1]
+
+
+def test_a_single_file_of_pictures_and_sentences_is_found(tmp_path: Path) -> None:
+    folder = own(tmp_path, splits=("train",))
+    parts = [json.loads((folder / f"{part}_train.json").read_text()) for part in ("instances", "expressions")]
+    for part in ("instances", "expressions"):
+        (folder / f"{part}_train.json").unlink()
+    (folder / "all.json").write_text(json.dumps(parts[0] | parts[1]))
+    (folder / "something.json").write_text("[]")
+    (folder / "broken.json").write_text('{"annotations", "expressions"')
+    assert sources(tmp_path) == ["kitchen/all"]
+    assert sources(folder) == ["all"]
+
+
+def test_what_is_wrong_with_ones_own_data_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = own(tmp_path)
+    images = folder / "images"
+    (images / "1.png").unlink()
+    (images / "2.png").write_bytes((images / "2.png").read_bytes()[:-20])
+    shutil.copyfile(images / "5.png", images / "3.png")  # of val, under another name
+    plain = encoded(".jpg", cv2.cvtColor(cv2.imread(str(images / "4.png")), cv2.COLOR_BGR2RGB))
+    (images / "4.png").write_bytes(with_exif(plain, 3))
+    path = folder / "instances_train.json"
+    values = json.loads(path.read_text())
+    values["annotations"][3]["segmentation"] = []  # of picture 2
+    path.write_text(json.dumps(values))
+    (folder / "instances_test.json").write_text('{"images": [{"id": "x"}], "annotations": []}')
+    (folder / "expressions_test.json").write_text("{}")
+    assert check.main([str(tmp_path)]) == 1
+    printed = capsys.readouterr().out
+    assert re.search(r"kitchen/train: 1 of 4 pictures are not there \(.*1\.png\)", printed)
+    assert re.search(r"kitchen/train: .*2\.png: a damaged image, it ends too early", printed)
+    assert "kitchen/train: annotation 20 of 2.png: no outline" in printed
+    assert "kitchen/train: 'left box' about 2.png: annotation 20 is a crowd region" in printed
+    assert "kitchen/train and kitchen/val share 1 pictures (3.png)" in printed
+    assert "  turned upright by their EXIF: 1;" in printed
+    assert re.search(r"instances_test\.json: entry 0 of images: id is 'x'", printed)
+    assert "Everything is there" not in printed
+
+
+def test_the_sheet_shows_masks_and_sentences(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = own(tmp_path)
+    (folder / "images" / "2.png").unlink()
+    out = tmp_path / "sheet.png"
+    check.main([str(tmp_path), "--sheet", str(out)])
+    assert "sheet.png: 8 pictures" in capsys.readouterr().out
+    drawn = cv2.imread(str(out))
+    first = drawn[: sheet.SIDE, : sheet.SIDE]
+    grey = (first.max(-1).astype(int) - first.min(-1)) < 12
+    scale = sheet.SIDE / 80
+    assert grey[40:90, 40:380].all()  # above the boxes nothing is tinted
+    assert not grey[round(22 * scale) : round(26 * scale), round(10 * scale) : round(14 * scale)].any()
+    text = drawn[round(60 * scale) + 20 : round(60 * scale) + 80, : sheet.SIDE]
+    assert (text < 200).any()
+
+
+@pytest.mark.parametrize("sheet_file", ["sheet.xyz", "no/such/folder/sheet.png"])
+def test_a_sheet_that_cannot_be_written_is_refused_at_once(tmp_path: Path, sheet_file: str) -> None:
+    own(tmp_path)
+    with pytest.raises(SystemExit) as caught:
+        check.main([str(tmp_path), "--sheet", str(tmp_path / sheet_file)])
+    assert caught.value.code == 2
