@@ -30,7 +30,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from jmceln_core.data.annotations import box, flag, loads, outline, text, whole
-from jmceln_core.pictures import PictureError, decode, read_bytes
+from jmceln_core.pictures import PictureError, decode, read_bytes, read_picture
 
 
 class DataError(RuntimeError):
@@ -40,6 +40,14 @@ class DataError(RuntimeError):
 def encoded(mask: np.ndarray) -> dict[str, Any]:
     """The RLE of a (H, W) bool mask; its counts are bytes."""
     return coco_mask.encode(np.asfortranarray(mask, np.uint8))
+
+
+def read_image(path: Path) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of a file that is no picture of a data set. Raises DataError naming it."""
+    try:
+        return read_picture(path)
+    except PictureError as error:
+        raise DataError(str(error)) from None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from jmceln_core.data.grounding import DataError, Picture
+from jmceln_core.data.grounding import Picture, read_image
 from jmceln_core.synthesis.composition.cutting import SMALLEST, is_free, is_in_one_piece
 from jmceln_core.synthesis.rules.kinds import BENEATH
 
@@ -54,15 +54,13 @@ def backdrop(picture: Picture, kinds: frozenset[str], side: int = SIDE) -> Backd
 def table(texture: Path, kinds: frozenset[str], rng: np.random.Generator, side: int = SIDE) -> Backdrop:
     """A part of a texture as an empty table top, in one of the usual shapes, brighter or darker. `kinds`: all there
     are, since none of them is there. DataError if the texture cannot be read."""
-    pixels = cv2.imread(str(texture), cv2.IMREAD_COLOR)
-    if pixels is None:
-        raise DataError(f"{texture}: not a readable image; fetch it again or leave it out")
+    pixels = read_image(texture)
     shapes = ((side * 3 // 4, side), (side, side), (side, side * 3 // 4))
     height, width = shapes[rng.choice(3, p=(0.6, 0.2, 0.2))]
     part = rng.uniform(0.4, 1) * min(len(pixels) / height, pixels.shape[1] / width)
     h, w = max(1, int(part * height)), max(1, int(part * width))
     y, x = rng.integers(len(pixels) - h + 1), rng.integers(pixels.shape[1] - w + 1)
-    rgb = cv2.resize(pixels[y : y + h, x : x + w, ::-1], (width, height), interpolation=cv2.INTER_AREA)
+    rgb = cv2.resize(pixels[y : y + h, x : x + w], (width, height), interpolation=cv2.INTER_AREA)
     rgb = np.clip(rgb * rng.uniform(0.6, 1.15) + 0.5, 0, 255).astype(np.uint8)
     return Backdrop(Picture(0, texture, height, width), rgb, [], [], kinds)
 

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 import cv2
 import numpy as np
 
-from jmceln_core.data.grounding import DataError, Expression, Instance, Picture
+from jmceln_core.data.grounding import DataError, Expression, Instance, Picture, read_image
 from jmceln_core.synthesis import colours
 from jmceln_core.synthesis.composition.backdrops import textured
 from jmceln_core.synthesis.composition.clothes import (
@@ -246,7 +246,7 @@ def _cut(person: Person, names: tuple[str, ...]) -> _Cut:
     if person.cut is not None:
         clothes = next(k for k, name in enumerate(names) if name in UPPER)
         return _Cut(person.cut.rgb, person.cut.alpha, np.full_like(person.cut.alpha, clothes))
-    rgb, labels = _pixels(person.image), cv2.imread(str(person.labels), cv2.IMREAD_UNCHANGED)
+    rgb, labels = read_image(person.image), cv2.imread(str(person.labels), cv2.IMREAD_UNCHANGED)
     if labels is None or labels.shape != rgb.shape[:2] or not labels.any():
         raise DataError(f"{person.labels}: not the labels of {person.image.name}; fetch it again")
     x0, y0, x1, y1 = bounds(labels > 0, margin=2)
@@ -260,13 +260,6 @@ def _stands(cut: Cut) -> bool:
     """Whether it is a person as tall as they are, of whom something was written."""
     high, wide = cut.alpha.shape
     return cut.category == "person" and bool(cut.texts) and high >= UPRIGHT * wide
-
-
-def _pixels(image: Path) -> np.ndarray:
-    pixels = cv2.imread(str(image), cv2.IMREAD_COLOR)
-    if pixels is None:
-        raise DataError(f"{image}: not a readable image; fetch it again")
-    return pixels[..., ::-1]
 
 
 def _resized(cut: _Cut, tall: float, *, mirrored: bool) -> _Cut:
@@ -285,7 +278,7 @@ def _labels(cut: _Cut) -> np.ndarray:
 
 def _street(person: Person, shape: Shape) -> np.ndarray:
     """(H, W, 3) uint8: what is beside the person in their photograph, and its mirror image, side by side."""
-    rgb, (x, _, w, _) = _pixels(person.image), person.box
+    rgb, (x, _, w, _) = read_image(person.image), person.box
     strip = max(rgb[:, : max(x - 4, 1)], rgb[:, min(x + w + 4, rgb.shape[1] - 1) :], key=lambda part: part.shape[1])
     tiles = max(1, round(len(rgb) * shape[1] / shape[0] / strip.shape[1]))
     return cv2.resize(np.hstack([(strip, strip[:, ::-1])[k % 2] for k in range(tiles)]), shape[::-1])

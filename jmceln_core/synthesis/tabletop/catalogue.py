@@ -12,10 +12,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from jmceln_core.data.grounding import DataError
+from jmceln_core.data.grounding import DataError, read_image
 from jmceln_core.synthesis.tabletop.shapes import Mesh, read_obj, turned
 
 
@@ -225,10 +224,7 @@ def _load(folder: Path, name: str) -> tuple[Mesh, np.ndarray | None]:
 @lru_cache(maxsize=64)
 def read_texture(path: Path) -> np.ndarray:
     """(H, W, 3) uint8 RGB. Raises DataError naming the file."""
-    pixels = cv2.imread(str(path))
-    if pixels is None:
-        raise DataError(f"{path}: not a readable picture; --objects must be the folder with textures/*.jpg")
-    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+    return read_image(path)
 
 
 def scanned_names(folder: Path, split: str) -> list[str]:
