@@ -19,6 +19,7 @@ from jmceln_core.model.encoders import ImageEncoder, build_image_encoder
 from jmceln_core.training import probe
 from jmceln_core.training.features import ImageFeatureCache
 from jmceln_core.training.probe import Choice, Spec
+from jmceln_core.training.run_folder import RunFolder, State
 
 SIDE, VIEWS = 96, (0, 1, 2)
 
@@ -117,17 +118,18 @@ def test_a_picture_that_cannot_be_read_is_left_out_and_named(
         cache.read(picture, 0)
 
 
-def test_cached_files_are_for_everybody_whom_the_umask_lets_read(
+def test_cached_files_and_states_are_for_everybody_whom_the_umask_lets_read(
     cache: ImageFeatureCache, encoder: ImageEncoder, picture: Picture, tmp_path: Path
 ) -> None:
     before = os.umask(0o022)
     try:
         cache.fill(encoder, [picture], [0])
         probe.pooled(Spec.parse("tiny:64"), [Choice(picture, picture.instances, (), ())], tmp_path / "cache")
+        RunFolder(tmp_path / "cache").save_state(State({"a": torch.zeros(1)}, {}))
     finally:
         os.umask(before)
-    modes = {path.stat().st_mode & 0o777 for path in (tmp_path / "cache").rglob("*.safetensors")}
-    assert modes == {0o644}
+    modes = [path.stat().st_mode & 0o777 for path in (tmp_path / "cache").rglob("*.safetensors")]
+    assert modes == [0o644] * 3
 
 
 @pytest.mark.parametrize("change", ["outline", "box", "pixels"])
