@@ -90,11 +90,14 @@ def damage(data: bytes) -> str:
 def _first_scan(data: bytes) -> int:
     """Where a JPEG's first scan begins, behind the thumbnail that EXIF may hold; the file's end if there is none."""
     at = len(_JPEG_START)
-    while at + 4 <= len(data) and data[at] == 0xFF:
-        if data[at + 1] == 0xDA:
+    while 0 <= (at := data.find(b"\xff", at)) <= len(data) - 4:  # decoders pass over what lies between segments
+        marker = data[at + 1]
+        if marker == 0xDA:
             return at
-        # a fill byte, or a marker with a segment behind it
-        at += 1 if data[at + 1] == 0xFF else 2 + struct.unpack_from(">H", data, at + 2)[0]
+        # a fill byte, a marker that stands alone, or one with a segment behind it
+        at += 1 if marker in (0x00, 0xFF) else 2
+        if marker not in (0x00, 0x01, 0xFF) and not 0xD0 <= marker <= 0xD9:
+            at += struct.unpack_from(">H", data, at)[0]
     return len(data)
 
 

@@ -119,15 +119,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--sheet", type=Path, metavar="FILE", help="draw pictures of your own data with masks and sentences: .png, .jpg"
     )
     args = parser.parse_args(arguments)
-    if not args.root.is_dir():
-        parser.error(f"{args.root}: no such folder")
-    if args.sheet:
-        try:
-            check_writable(args.sheet)
-        except ValueError as error:
-            parser.error(str(error))
     refers = [name for name in args.dataset if name != "coco"]
-    sources = own.sources(args.root) if not args.dataset or "coco" in args.dataset else []
+    try:
+        if args.sheet:
+            check_writable(args.sheet)
+        sources = own.sources(args.root) if not args.dataset or "coco" in args.dataset else []
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
     lines, wrong, splits = own.inspect(args.root, sources)
     if not args.dataset or refers:
         rows, more = inspect(args.root, refers)
@@ -147,7 +145,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         cells = [cell for s in splits for cell in sheet.draw(s.data, s.name, count=PICTURES // len(splits) or 1)]
         if not cells:
             parser.error("--sheet: no pictures of your own to draw")
-        write_picture(args.sheet, sheet.together(cells))
+        try:
+            write_picture(args.sheet, sheet.together(cells))
+        except ValueError as error:
+            parser.error(str(error))
         print(f"{args.sheet}: {len(cells)} pictures")
     print("Incomplete, or not right: see above." if wrong else "Everything is there.")
     return 1 if wrong else 0

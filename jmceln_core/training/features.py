@@ -68,13 +68,13 @@ class ImageFeatureCache:
         self.size = size
         self.folder = Path(folder) / fingerprint(encoder.trunk_module, size, variant)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._contents: dict[
-            Path, str
-        ] = {}  # as they were when first looked at: what a run sees of a file is one thing
+        # as they were when first looked at: a file is one thing to a run
+        self._contents: dict[tuple[Path, int, int], str] = {}
 
     def path(self, picture: Picture, view: int) -> Path:
         """The file of one view. Raises DataError if the picture cannot be read."""
-        content = self._contents.get(picture.path) or self._contents.setdefault(picture.path, picture.content)
+        read = picture.path, picture.height, picture.width
+        content = self._contents.get(read) or self._contents.setdefault(read, picture.content)
         drawn = hashlib.sha256(repr(View.draw(picture, view)).encode()).hexdigest()[:8]
         return self.folder / f"{content}_{drawn}.safetensors"
 

@@ -66,6 +66,7 @@ def good_files() -> dict[str, bytes]:
         "grey": encoded(".jpg", RGB[..., 0]),
         "a thumbnail": with_exif(jpeg, 1, encoded(".jpg", RGB[::4, ::4])),
         "zeros behind": jpeg + bytes(512),
+        "something between its segments": jpeg[:2] + b"\xff\xfe\0\5abc" + b"xyz\xff\0" + jpeg[2:],
         "a video behind, or a second picture (MPO)": jpeg + bytes(20) + jpeg[: len(jpeg) // 2],
         "png": png,
         "something behind": png + b"more",

@@ -197,9 +197,22 @@ def test_the_sheet_shows_masks_and_sentences(tmp_path: Path, capsys: pytest.Capt
     assert (text < 200).any()
 
 
-@pytest.mark.parametrize("sheet_file", ["sheet.xyz", "no/such/folder/sheet.png"])
-def test_a_sheet_that_cannot_be_written_is_refused_at_once(tmp_path: Path, sheet_file: str) -> None:
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--sheet", "sheet.xyz"],
+        ["--sheet", "no/such/folder/sheet.png"],
+        ["--sheet", "a" * 300 + ".png"],
+        ["no-such-folder"],
+        ["a" * 300],
+    ],
+)
+def test_what_cannot_be_looked_at_or_written_is_refused(
+    tmp_path: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
     own(tmp_path)
     with pytest.raises(SystemExit) as caught:
-        check.main([str(tmp_path), "--sheet", str(tmp_path / sheet_file)])
+        check.main(arguments if len(arguments) == 1 else ["kitchen", *arguments])
     assert caught.value.code == 2
+    assert capsys.readouterr().err.count("error: ") == 1

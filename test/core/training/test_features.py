@@ -108,6 +108,16 @@ def test_a_copy_of_the_data_has_the_same_features(
     assert overlap(found, replace(picture, path=copied), 1) > 0.9
 
 
+def test_a_file_annotated_in_another_size_has_no_features(
+    cache: ImageFeatureCache, encoder: ImageEncoder, picture: Picture
+) -> None:
+    other = replace(picture, height=160, width=120)
+    cache.fill(encoder, [picture, other], VIEWS)
+    cache.read(picture, 0)
+    with pytest.raises(DataError):
+        cache.read(other, 0)
+
+
 def test_a_picture_that_cannot_be_read_is_left_out_and_named(
     cache: ImageFeatureCache, encoder: ImageEncoder, picture: Picture, capsys: pytest.CaptureFixture[str]
 ) -> None:
