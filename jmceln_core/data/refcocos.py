@@ -8,10 +8,10 @@ A box cannot stand for a mask, so these sentences are no `Expression`s; `jmceln_
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from jmceln_core.data.annotations import loads, text, whole
 from jmceln_core.data.grounding import DataError, Picture
 
 Box = tuple[float, float, float, float]  # (x0, y0, x1, y1): the edges, in pixels; pixel (0, 0) is the box (0, 0, 1, 1)
@@ -39,7 +39,7 @@ def read_boxes(root: str | Path, split: str) -> BoxData:
     """Read ROOT/SPLIT.json. Raises DataError naming the file, the entry and what is wrong with it."""
     path = Path(root) / f"{split}.json"
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
+        entries = loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error}); give the folder that holds it") from None
     if not isinstance(entries, list):
@@ -48,8 +48,10 @@ def read_boxes(root: str | Path, split: str) -> BoxData:
     ids: dict[str, int] = {}
     for number, entry in enumerate(entries):
         try:
-            key = ids.setdefault(entry["image"], len(ids))
-            picture = Picture(key, Path(root) / "images" / entry["image"], entry["height"], entry["width"])
+            name = text(entry["image"], "image")
+            key = ids.setdefault(name, len(ids))
+            height, width = (whole(entry[side], side, least=1) for side in ("height", "width"))
+            picture = Picture(key, Path(root) / "images" / name, height, width)
             box, hops = entry["box_xyxy"], int(entry["categories"]["hops"])
             if box is not None:
                 x0, y0, x1, y1 = map(float, box)
@@ -58,7 +60,7 @@ def read_boxes(root: str | Path, split: str) -> BoxData:
                 box = (x0, y0, x1, y1)
             if data.pictures.setdefault(key, picture) != picture:
                 raise ValueError(f"{entry['image']} has another size than before")
-            data.expressions.append(BoxExpression(key, entry["text"], box, hops))
+            data.expressions.append(BoxExpression(key, text(entry["text"], "text"), box, hops))
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{path}: entry {number}: {error!r}; correct the file") from None
     return data

@@ -80,6 +80,10 @@ def test_reader(root):
         ({"box_xyxy": [5, 5, 5, 9]}, r"entry 1.*no area"),
         ({"box_xyxy": [5, 5, 9]}, r"entry 1"),
         ({"width": 61}, r"entry 1.*another size"),
+        ({"width": "wide"}, r"entry 1.*width is 'wide', must be a whole number from 1 on"),
+        ({"image": 7}, r"entry 1.*image is 7, must be a text"),
+        ({"text": None}, r"entry 1.*text is None, must be a text"),
+        ({"box_xyxy": [0, 0, float("nan"), 9]}, r".*NaN is no number of json's"),
         ({"categories": {}}, r"entry 1.*hops"),
         ({"categories": {"hops": "many"}}, r"entry 1.*many"),
     ],
@@ -88,7 +92,7 @@ def test_what_is_wrong_with_an_entry_is_named(root, change, message):
     entries = [entry(*values) for values in ENTRIES]
     entries[1] |= change
     (root / "drawn.json").write_text(json.dumps(entries))
-    with pytest.raises(DataError, match=r"drawn\.json: " + message):
+    with pytest.raises(DataError, match=r"drawn\.json: .*" + message):
         read_boxes(root, "drawn")
 
 
