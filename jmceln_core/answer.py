@@ -57,7 +57,7 @@ class Segmentation:
     seconds: float  # from the sentence to this answer; without the image half
     presence: float | None = None  # probability that the thing is there at all; None without such a head
     # With FOUND the thing, or all things that a sentence in the plural means; with AMBIGUOUS those that may be meant;
-    # with LOW_CONFIDENCE what the guess consists of. In the order of the sentence, then from left to right.
+    # with LOW_CONFIDENCE what the guess consists of. From left to right.
     instances: tuple[Instance, ...] = ()
 
 
@@ -106,7 +106,7 @@ def decide(
     answer = with_mask(replace(nothing, status=Status.FOUND, score=score), mask, raw.probability)
     low = score < decision.confident
     if part.plural:
-        answer = replace(answer, instances=_things(mask))
+        answer = replace(answer, instances=things(mask))
         ambiguous = part.count is not None and len(answer.instances) > part.count
     else:
         candidates = () if low else _candidates(inside, values, raw, decision, (x, y))
@@ -146,7 +146,7 @@ def joined(answers: Sequence[Segmentation]) -> Segmentation:
         presence=min(presences, default=None),
     )
     answer = with_mask(answer, np.logical_or.reduce([answer.mask for answer in answers]), probability)
-    return replace(answer, instances=tuple(thing for part in answers for thing in part.instances))
+    return replace(answer, instances=tuple(sorted(thing for part in answers for thing in part.instances)))
 
 
 def less(answer: Segmentation, other: Segmentation, *, plural: bool = False) -> Segmentation:
@@ -174,7 +174,7 @@ def less(answer: Segmentation, other: Segmentation, *, plural: bool = False) -> 
     answer = with_mask(answer, answer.mask & ~taken, probability)
     if not answer.area:
         return replace(answer, status=Status.NOT_PRESENT)
-    return replace(answer, instances=_things(answer.mask))
+    return replace(answer, instances=things(answer.mask))
 
 
 def _least_sure(answers: Sequence[Segmentation]) -> Status:
@@ -249,8 +249,8 @@ def _score(inside: float, raw: RawAnswer, decision: DecisionConfig) -> float:
     return 1 / (1 + math.exp(-decision.slope * math.log(score / (1 - score)) - decision.offset))
 
 
-def _things(mask: np.ndarray) -> tuple[Instance, ...]:
-    """The separate things in a plural's (H, W) bool mask, from left to right: its 8-connected blobs without crumbs."""
+def things(mask: np.ndarray) -> tuple[Instance, ...]:
+    """The separate things in a (H, W) bool mask, from left to right: its 8-connected blobs without crumbs."""
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
     areas = stats[1:, cv2.CC_STAT_AREA]  # 0 is the background
     return _instances(labels, stats, np.flatnonzero(areas >= _CRUMB * areas.max(initial=0)).tolist())

@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from jmceln_core.answer import Segmentation, Status, with_mask
+from jmceln_core.answer import Instance, Segmentation, Status, things, with_mask
 from jmceln_core.config import DecisionConfig
 
 Point = tuple[float, float]
@@ -89,6 +89,7 @@ class Tracker:
         self._map: np.ndarray | None = None  # (H, W) float32, mean probability
         self._centroid: Point | None = None
         self._anchor: Point | None = None
+        self._several: tuple[Instance, ...] = ()  # those of the last answer that was believed, if more than one
         self._candidate: Point | None = None  # where another thing was seen last ...
         self._away_since = -math.inf  # ... and since when
 
@@ -100,8 +101,8 @@ class Tracker:
         size of picture, a time that does not advance and a gap beyond `forget` begin anew; the first answer is
         returned as it came.
 
-        Mask, centroid and anchor are means over time; the anchor lies inside the mask, whose are box and area. Several
-        instances are the frame's own, one is the whole. The status is the frame's own, except
+        Mask, centroid and anchor are means over time; the anchor lies inside the mask, whose are box, area and
+        instances: its separate parts, where this answer or the last had several. The status is the frame's own, except
 
         - NOT_PRESENT while the thing is held to be absent;
         - LOW_CONFIDENCE where the frame for itself says NOT_PRESENT and the thing is held to be present: with the mask
@@ -126,7 +127,9 @@ class Tracker:
             self._lose()
             return _nothing(answer)
         if absent:
-            answer = with_mask(replace(answer, status=Status.LOW_CONFIDENCE), seen, answer.probability)
+            answer = self._parted(
+                with_mask(replace(answer, status=Status.LOW_CONFIDENCE), seen, answer.probability), ()
+            )
         if answer.centroid is None:
             return answer
         return self._smooth(answer, passed) if self._believes(answer.centroid, time) else self._hold(answer, passed)
@@ -170,7 +173,7 @@ class Tracker:
         mask = (mean > self.mask) & (self._map > self.mask)
         if not mask.any():
             return answer
-        answer = with_mask(answer, mask, mean)
+        answer = self._parted(with_mask(answer, mask, mean), answer.instances)
         return replace(answer, centroid=self._centroid, anchor=self._anchor_in(answer))
 
     def _smooth(self, answer: Segmentation, passed: float) -> Segmentation:
@@ -178,9 +181,8 @@ class Tracker:
         known = self._map is not None
         self._map = self._mean(answer, passed)
         if known and self._map is not None and (mask := self._map > self.mask).any():
-            several = answer.instances if len(answer.instances) > 1 else ()
-            answer = with_mask(answer, mask, self._map)
-            answer = replace(answer, instances=several or answer.instances)
+            answer = self._parted(with_mask(answer, mask, self._map), answer.instances)
+        self._several = answer.instances if len(answer.instances) > 1 else ()
         assert answer.centroid is not None
         assert answer.anchor is not None
         share = _share(passed, self.smoothing)
@@ -188,6 +190,18 @@ class Tracker:
         self._anchor = _between(self._anchor, answer.anchor, share)
         self._anchor = self._anchor_in(answer)
         return replace(answer, centroid=self._centroid, anchor=self._anchor)
+
+    def _parted(self, answer: Segmentation, own: tuple[Instance, ...]) -> Segmentation:
+        """The answer with its mask's separate things, where its `own` instances or the last ones are several. Each has
+        the text of the nearest of these."""
+        known = own if len(own) > 1 else self._several
+        if not known:
+            return answer
+        parts = [
+            part._replace(text=min(known, key=lambda one: math.dist(one.anchor, part.anchor)).text)
+            for part in things(answer.mask)
+        ]
+        return replace(answer, instances=tuple(parts))
 
     def _mean(self, answer: Segmentation, passed: float) -> np.ndarray | None:
         """(H, W) float32, the probabilities' mean with this answer's; None if there is none to be had."""

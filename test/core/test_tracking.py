@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jmceln_core.answer import RawAnswer, Segmentation, Status, decide
+from jmceln_core.answer import RawAnswer, Segmentation, Status, decide, joined
 from jmceln_core.config import DecisionConfig
+from jmceln_core.quantity import Part
 from jmceln_core.tracking import Tracker
 
 SHAPE = (60, 80)
@@ -177,6 +178,36 @@ def texture(shift: float) -> np.ndarray:
     noise = cv2.GaussianBlur(np.random.default_rng(3).random((60, 160)).astype(np.float32), (0, 0), 2)
     moved = cv2.warpAffine(noise, np.array([[1, 0, shift], [0, 1, 0]], float), (160, 60))[:, 40:120]
     return np.repeat(np.clip(128 + 900 * (moved - 0.5), 0, 255).astype(np.uint8)[..., None], 3, axis=2)
+
+
+@pytest.mark.parametrize("presence", [0.9, 0.4])
+def test_instances_are_those_of_the_mask(presence: float) -> None:
+    """Of two mugs one is not seen for a frame: the mean's mask still has both, and so have the instances."""
+    tracker = Tracker(patience=1.0)
+    both, one = np.maximum(box_map(20, 30), box_map(50, 30)), box_map(20, 30)
+    for t, frame in enumerate([both, both, both, one, both, one, one, one, one, one, one, one]):
+        doubt = {"presence": presence} if t == 3 else {"presence": 0.9}
+        answer = decide(RawAnswer(frame, doubt["presence"], None), DECISION, probability=True, part=Part("mugs", True))
+        found = tracker.update(answer, time=0.1 * t, text="mugs")
+        parts = cv2.connectedComponents(found.mask.view(np.uint8))[0] - 1
+        assert len(found.instances) == parts, t
+        assert sum(instance.area for instance in found.instances) == found.area
+        if t < 3 or t == 4:
+            assert [instance.box[0] for instance in found.instances] == [16, 46]
+    assert len(found.instances) == 1
+
+
+def test_instances_keep_their_words() -> None:
+    tracker = Tracker()
+    words = joined(
+        [
+            replace(a, instances=tuple(one._replace(text=text) for one in a.instances))
+            for text, a in (("the spoon", seen(box_map(50, 30))), ("the mug", seen(box_map(20, 30))))
+        ]
+    )
+    for t in range(3):
+        found = tracker.update(words, time=0.1 * t, text="the spoon and the mug")
+    assert [(one.text, one.box[0]) for one in found.instances] == [("the mug", 16), ("the spoon", 46)]
 
 
 def test_with_the_picture_the_means_move_along() -> None:
