@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import inspect
+import re
 import sys
-from collections.abc import Sequence
+import typing
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jmceln_core.config import ConfigError, TrainConfig, resource
+from jmceln_core.config import ConfigError, TrainConfig, ranges, resource
 from jmceln_core.extras import require
 
 if TYPE_CHECKING:
@@ -36,7 +40,23 @@ def training_parser(module: str, description: str) -> ArgumentParser:
     parser = ArgumentParser(prog=f"python -m {module}", description=description)
     parser.add_argument("--config", action="config", help="YAML file of TrainConfig's fields, or a recipe's name")
     parser.add_class_arguments(TrainConfig, None)
+    said = dict(_meanings(TrainConfig))
+    for action in parser._actions:
+        action.help = said.get(action.dest, action.help)
     return parser
+
+
+def _meanings(cls: type, at: str = "") -> Iterator[tuple[str, str]]:
+    """What `--help` says of a configuration's dotted fields: the comment beside each, and its range."""
+    comments = dict(re.findall(r"^    (\w+): .*?  # (.*)$", inspect.getsource(cls), re.MULTILINE))
+    hints = typing.get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        if dataclasses.is_dataclass(hints[field.name]):
+            yield from _meanings(hints[field.name], f"{at}{field.name}.")
+        else:
+            allowed = ranges(cls).get(field.name)
+            words = comments[field.name] + (f"; {allowed}" if allowed else "")
+            yield at + field.name, words.replace("%", "%%")
 
 
 def parse_training(parser: ArgumentParser, arguments: Sequence[str] | None) -> tuple[TrainConfig, Namespace]:
@@ -54,7 +74,7 @@ def parse_training(parser: ArgumentParser, arguments: Sequence[str] | None) -> t
             words[i] = "--config=" + named(word.removeprefix("--config="), "train")
     values = parser.parse_args(words)
     values.pop("config")
-    fields: dict[str, Any] = {name: values.pop(name) for name in TrainConfig.__dataclass_fields__}
+    fields: dict[str, Any] = {f.name: values.pop(f.name) for f in dataclasses.fields(TrainConfig)}
     try:
         return TrainConfig(**parser.instantiate(Namespace(**fields))), values
     except ConfigError as error:

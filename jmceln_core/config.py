@@ -12,8 +12,9 @@ import math
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import yaml
 
@@ -25,66 +26,133 @@ class ConfigError(ValueError):
 
 
 @dataclass(frozen=True)
-class ImageEncoderConfig:
+class Range:
+    """Finite numbers from `low` to `high`, the latter left out if `below`: what a field's type allows (`Annotated`)."""
+
+    low: float
+    high: float = math.inf
+    below: bool = False
+
+    def __contains__(self, number: object) -> bool:
+        if not isinstance(number, (int, float)) or not math.isfinite(number):
+            return False
+        return self.low <= number <= self.high and not (self.below and number == self.high)
+
+    def __str__(self) -> str:
+        if self.high == math.inf:
+            return f"at least {self.low:g}"
+        return f"from {self.low:g} to {'below ' * self.below}{self.high:g}"
+
+
+Natural = Annotated[int, Range(0)]
+Positive = Annotated[int, Range(1)]
+Amount = Annotated[float, Range(0)]
+Share = Annotated[float, Range(0, 1)]
+Decay = Annotated[float, Range(0, 1, below=True)]
+Block = Annotated[int, Range(1, 12)]  # of DINOv2
+Blocks = Annotated[int, Range(0, 12)]
+
+
+@cache
+def ranges(cls: type) -> dict[str, Range]:
+    """What the types of a configuration's numbers allow, by field; of a tuple, each of its numbers."""
+    found = {}
+    for name, hint in typing.get_type_hints(cls, include_extras=True).items():
+        kind = typing.get_args(hint)[0] if typing.get_origin(hint) is tuple else hint
+        for allowed in getattr(kind, "__metadata__", ()):
+            found[name] = allowed
+    return found
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A configuration that refuses, however it is made, a number outside its field's `Range`: ConfigError names it."""
+
+    AT: ClassVar[str] = ""  # what stands before the fields' names where users write them
+
+    def __post_init__(self) -> None:
+        for name, allowed in ranges(type(self)).items():
+            value = getattr(self, name)
+            several = isinstance(value, tuple)
+            if not all(number in allowed for number in (value if several else (value,))):
+                raise ConfigError(f"{self.AT}{name}={list(value) if several else value}: must be {allowed}")
+
+
+@dataclass(frozen=True)
+class ImageEncoderConfig(Checked):
     """Which network turns the image into feature levels."""
 
     name: Literal["clip_rn101", "dinov2_vits14", "tiny_vit_5m", "tiny"] = "clip_rn101"  # registry name, model/encoders
     pretrained: bool = True  # start from the published weights (downloads CLIP); false: random
     frozen: bool = False  # true: never trained, kept in eval mode, features can be cached
     c5: Literal["layer4", "attention"] = "layer4"  # CLIP: last stage, or its attention pool made dense
-    blocks: tuple[int, ...] = (8, 12)  # DINOv2: outputs of these blocks (counted from 1) feed the pyramid
-    channels: int = 192  # DINOv2, tiny: width of the pyramid's levels
-    tuned_blocks: int = 0  # DINOv2, frozen: the last so many blocks, and the norm after them, learn all the same
-    fine_channels: int = 32  # DINOv2: width of the stride-4 level
-    fine_layers: int = 1  # DINOv2: convolutions of it that see the image alone; 2 and more begin at stride 2
+    blocks: tuple[Block, ...] = (8, 12)  # DINOv2: outputs of these blocks (counted from 1) feed the pyramid
+    channels: Positive = 192  # DINOv2, tiny: width of the pyramid's levels
+    tuned_blocks: Blocks = 0  # DINOv2, frozen: the last so many blocks, and the norm after them, learn all the same
+    fine_channels: Annotated[int, Range(2)] = 32  # DINOv2: width of the stride-4 level
+    fine_layers: Positive = 1  # DINOv2: convolutions of it that see the image alone; 2 and more begin at stride 2
+
+    AT = "image_encoder."
 
     def __post_init__(self) -> None:
-        if self.tuned_blocks and not (self.frozen and self.name == "dinov2_vits14" and 0 < self.tuned_blocks <= 12):
+        super().__post_init__()
+        if self.tuned_blocks and not (self.frozen and self.name == "dinov2_vits14"):
             raise ConfigError(
                 f"image_encoder.tuned_blocks={self.tuned_blocks}: 1 to 12 blocks of a dinov2_vits14 with frozen=true; "
                 "an encoder that is not frozen learns as a whole"
             )
-        if self.fine_layers < 1 or self.fine_channels < 2 or self.fine_channels % 2:
-            raise ConfigError(
-                f"image_encoder.fine_layers={self.fine_layers}, fine_channels={self.fine_channels}: at least one "
-                "layer, and an even number of channels"
-            )
+        if not self.blocks:
+            raise ConfigError("image_encoder.blocks=[]: must name one block or more")
+        if self.fine_channels % 2:
+            raise ConfigError(f"image_encoder.fine_channels={self.fine_channels}: must be even")
 
 
 @dataclass(frozen=True)
-class TextEncoderConfig:
+class TextEncoderConfig(Checked):
     """Which network turns the sentence into word and sentence features."""
 
     name: Literal["clip_rn101", "minilm_l6", "minilm_l2", "tiny"] = "clip_rn101"  # registry name, model/encoders
     pretrained: bool = True  # start from the published weights; false: random
     frozen: bool = False  # true: never trained, kept in eval mode, features can be cached
-    tokens: int = 30  # L, special tokens included; longer sentences are cut, the end token is kept
+    tokens: Annotated[int, Range(3, 512)] = 30  # L, special ones included; longer sentences are cut, their end is kept
+
+    AT = "text_encoder."
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.name == "clip_rn101" and self.tokens > 77:
+            raise ConfigError(f"text_encoder.tokens={self.tokens}: clip_rn101 reads no more than 77")
 
 
 @dataclass(frozen=True)
-class DecisionConfig:
+class DecisionConfig(Checked):
     """What turns a prediction into an answer (Segmenter); chosen on training pictures, not on a test set."""
 
-    mask: float = 0.5  # a pixel belongs to the mask where its probability is above this
-    present: float = 0.5  # presence probability below this: NOT_PRESENT (only with a presence head)
-    confident: float = 0.5  # score below this: LOW_CONFIDENCE
-    ambiguous: float = 0.5  # second-largest blob / largest blob (area) above this, both confident: AMBIGUOUS
-    slope: float = 1.0  # calibration of the score: its logit times this ...
+    mask: Share = 0.5  # a pixel belongs to the mask where its probability is above this
+    present: Share = 0.5  # presence probability below this: NOT_PRESENT (only with a presence head)
+    confident: Share = 0.5  # score below this: LOW_CONFIDENCE
+    ambiguous: Share = 0.5  # second-largest blob / largest blob (area) above this, both confident: AMBIGUOUS
+    slope: Amount = 1.0  # calibration of the score: its logit times this ...
     offset: float = 0.0  # ... plus this is the logit of the share of such answers that are right (IoU of 0.5 or more)
+
+    AT = "decision."
+
+
+_SIDES = {"clip_rn101": 32, "dinov2_vits14": 56, "tiny_vit_5m": 32}  # so that every level is whole
 
 
 @dataclass(frozen=True)
-class ModelConfig:
+class ModelConfig(Checked):
     """The network. The defaults are the paper's (section 4, implementation details) or say what they are."""
 
     name: str = "paper"  # shown by Segmenter.name
-    image_size: int = 416  # S, side of the square letterboxed input in pixels (paper)
+    image_size: Positive = 416  # S, side of the square letterboxed input in pixels (paper)
     image_encoder: ImageEncoderConfig = field(default_factory=ImageEncoderConfig)
     text_encoder: TextEncoderConfig = field(default_factory=TextEncoderConfig)
-    channels: int = 1024  # C (paper)
-    stages: int = 6  # n (paper)
-    queries: int = 20  # Q, learnable contextual embeddings (paper)
-    heads: int = 8  # of every multi-head attention (paper)
+    channels: Positive = 1024  # C (paper)
+    stages: Positive = 6  # n (paper)
+    queries: Positive = 20  # Q, learnable contextual embeddings (paper)
+    heads: Positive = 8  # of every multi-head attention (paper)
     fusion: Literal["neck", "queries"] = "neck"  # where the sentence enters; neck is the paper's, queries is ours
     norm: Literal["batch", "group"] = "batch"  # normalisation of neck, LSRAN and head (paper: batch norm in the neck)
     # rows of the paper's Table 2
@@ -94,15 +162,15 @@ class ModelConfig:
     adaptive: bool = True  # off: every stage's Eq. 3 reads F_mt^0 instead of F_mt^i (row 6)
     contextual: bool = True  # off: no contextual embeddings; every stage's Eq. 4 reads the sentence's words (our row 7)
     # LSRAN; Fig. 2b's values are not in the text
-    window: int = 13  # side of an attention window; other sizes are padded
-    dilations: tuple[int, ...] = (1, 6, 12, 18)  # of the 3x3 branches, each C / 4 wide
+    window: Positive = 13  # side of an attention window; other sizes are padded
+    dilations: tuple[Positive, ...] = (1, 6, 12, 18)  # of the 3x3 branches, each C / 4 wide
     # head
-    head_channels: tuple[int, ...] = (512, 256, 128)  # width after each (3x3, norm, act, x2) step; not in the paper
+    head_channels: tuple[Positive, ...] = (512, 256, 128)  # width after each (3x3, norm, act, x2) step; not the paper's
     # beyond the paper, all off in its preset
     positions: bool = False  # sine-cosine positions added to F_m
     words: bool = False  # queries read the words by cross-attention in every stage
     query_mixing: bool = False  # self-attention among the queries and a feed-forward layer in every stage
-    dense_from: int = 0  # stages before this one update the queries only (Eq. 3); their F_mt is the image's own
+    dense_from: Natural = 0  # stages before this one update the queries only (Eq. 3); their F_mt is the image's own
     pan_projection: bool = False  # a 1x1 convolution after PAN's SwitchNorm
     pan_gates: Literal["product", "bounded"] = "product"  # PAN's gates: the paper's, or sigmoids of normalised filters
     colour_path: bool = False  # the picture's local colours are added to F_m and F_mt
@@ -115,12 +183,13 @@ class ModelConfig:
     decision: DecisionConfig = field(default_factory=DecisionConfig)
 
     def __post_init__(self) -> None:
-        for name in ("image_size", "channels", "stages", "queries", "heads", "window"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}={getattr(self, name)}: must be at least 1")
+        super().__post_init__()
         for name in ("dilations", "head_channels"):
-            if not getattr(self, name) or min(getattr(self, name)) < 1:
-                raise ConfigError(f"{name}={list(getattr(self, name))}: must be one or more numbers of at least 1")
+            if not getattr(self, name):
+                raise ConfigError(f"{name}=[]: must be one or more numbers")
+        step = _SIDES.get(self.image_encoder.name, 1)
+        if self.image_size % step:
+            raise ConfigError(f"image_size={self.image_size}: {self.image_encoder.name} needs a multiple of {step}")
         if self.channels % 4:
             raise ConfigError(f"channels={self.channels}: must be divisible by 4 (LSRAN and PAN split it)")
         if self.channels % self.heads:
@@ -135,8 +204,8 @@ class ModelConfig:
             raise ConfigError("presence_head and iou_head need cascade=true: they read the final queries")
         if not self.contextual:
             self._check_static_words()
-        if not 0 <= self.dense_from < self.stages:
-            raise ConfigError(f"dense_from={self.dense_from}: must be at least 0 and below stages={self.stages}")
+        if self.dense_from >= self.stages:
+            raise ConfigError(f"dense_from={self.dense_from}: must be below stages={self.stages}")
 
     def _check_static_words(self) -> None:
         """Fields that say something about the contextual embeddings mean nothing without them."""
@@ -280,22 +349,23 @@ COMPOSED = ("tables", "people")  # kinds of pictures that are made on the fly
 
 
 @dataclass(frozen=True)
-class CompositionConfig:
+class CompositionConfig(Checked):
     """Pictures made on the fly, in the place of some of a step's (docs/synthesis.md)."""
 
-    share: float = 0.0  # of a step's pictures
+    share: Share = 0.0  # of a step's pictures
     photographs: bool = False  # also show what can be cut out of the training pictures
     kinds: tuple[str, ...] = ("tables",)  # tables (cutouts/), people (people/); each as likely as it is often named
 
+    AT = "data.composition."
+
     def __post_init__(self) -> None:
-        if not 0 <= self.share <= 1:
-            raise ConfigError(f"composition.share={self.share}: a share from 0 to 1")
+        super().__post_init__()
         if not self.kinds or not set(self.kinds) <= set(COMPOSED):
-            raise ConfigError(f"composition.kinds={list(self.kinds)}: one or more of {', '.join(COMPOSED)}")
+            raise ConfigError(f"data.composition.kinds={list(self.kinds)}: one or more of {', '.join(COMPOSED)}")
 
 
 @dataclass(frozen=True)
-class DataConfig:
+class DataConfig(Checked):
     """What to train on. docs/data.md has the layouts."""
 
     root: Path = Path(".")  # the data set's folder
@@ -305,88 +375,94 @@ class DataConfig:
     split_by: str = ""  # refcocog has the splits umd and google; empty: umd, and unc for the others
     subset: bool = False  # true: a part of a known data set is meant; its counts are not compared
     sources: tuple[str, ...] = ()  # coco: FOLDER/SPLIT below root, one or more
-    repeat: tuple[int, ...] = ()  # coco: how often an epoch takes up each source's pictures; empty: once
+    repeat: tuple[Positive, ...] = ()  # coco: how often an epoch takes up each source's pictures; empty: once
     val_sources: tuple[str, ...] = ()  # coco: the same for validation; none: pictures of the first source are held out
     left_out: bool = False  # coco: true: pictures that config/eval/left_out.txt keeps for measuring are not trained on
     composition: CompositionConfig = field(default_factory=CompositionConfig)  # pictures made in the workers
-    validation: int = 40  # coco without val_sources: how many pictures are held out
-    val_pictures: int = 0  # validate on so many pictures only, drawn once; 0: all of them
-    val_sentences: int = 0  # and on so many sentences of each; 0: all of them
+    validation: Natural = 40  # coco without val_sources: how many pictures are held out
+    val_pictures: Natural = 0  # validate on so many pictures only, drawn once; 0: all of them
+    val_sentences: Natural = 0  # and on so many sentences of each; 0: all of them
     shards: str = ""  # folder or URL of shards (python -m jmceln_core.data.shard) to stream the training samples from
-    workers: int = 0  # processes a GPU (or CPU) process reads its samples with; 0: itself
+    workers: Natural = 0  # processes a GPU (or CPU) process reads its samples with; 0: itself
     # sentences
-    sampling: Literal["object", "sentence", "mixture"] = "object"  # an epoch: every object once, with one of its
-    # sentences drawn; every sentence once; or every picture as often as its sentences fill, with sorts mixed as below
-    generated: int = 0  # rule-made sentences drawn for each instance (docs/expressions.md; mixture)
-    plurals: int = 0  # rule-made sentences about several instances drawn for each picture (mixture)
-    absent: int = 0  # rule-made near misses drawn for each picture: they match nothing there
-    names: int = 0  # bare names drawn for each picture, each of all things so called; half as many denials and words
-    # for nothing there (mixture)
-    borrowed: int = 0  # other pictures' sentences, about kinds of things this picture has none of, drawn for each
-    written: float = 0.65  # mixture: share of a picture's sentences that are written ones
-    absent_share: float = 0.0  # share of the drawn sentences replaced by one that matches nothing in the picture
+    # an epoch: every object once, with one of its sentences drawn; every sentence once; or every picture as often as
+    # its sentences fill, with sorts mixed as below
+    sampling: Literal["object", "sentence", "mixture"] = "object"  # what an epoch takes up
+    generated: Natural = 0  # rule-made sentences drawn for each instance (docs/expressions.md; mixture)
+    plurals: Natural = 0  # rule-made sentences about several instances drawn for each picture (mixture)
+    absent: Natural = 0  # rule-made near misses drawn for each picture: they match nothing there
+    names: Natural = 0  # bare names drawn for each picture, and half as many denials and words for nothing (mixture)
+    borrowed: Natural = 0  # other pictures' sentences, about kinds of things this picture has none of, drawn for each
+    written: Share = 0.65  # mixture: share of a picture's sentences that are written ones
+    absent_share: Share = 0.0  # share of the drawn sentences replaced by one that matches nothing in the picture
     # views
-    mirror: float = 0.0  # share of views that are mirrored, with mirrored words
-    crop: float = 0.0  # share of views cropped or framed; a crop never cuts an instance (data/views.py)
-    photometric: float = 0.0  # share of views with other brightness and contrast, alike for all colours
+    mirror: Share = 0.0  # share of views that are mirrored, with mirrored words
+    crop: Share = 0.0  # share of views cropped or framed; a crop never cuts an instance (data/views.py)
+    photometric: Share = 0.0  # share of views with other brightness and contrast, alike for all colours
     cache: Path | None = None  # folder of frozen encoders' features; none: encoders run in every step
-    views: int = 1  # cached views of each picture, the plain one included
-    shuffle: int = 1000  # shards: pictures held in memory and shuffled
+    views: Positive = 1  # cached views of each picture, the plain one included
+    shuffle: Positive = 1000  # shards: pictures held in memory and shuffled
+
+    AT = "data."
 
 
 @dataclass(frozen=True)
-class OptimConfig:
+class OptimConfig(Checked):
     """How long and how fast. The defaults are the paper's or say what they are."""
 
-    epochs: int = 60  # (paper)
-    steps: int = 0  # optimiser steps, instead of epochs; 0: epochs count
-    images: int = 20  # pictures in a step, all processes together (paper: batch 20)
-    sentences: int = 1  # sentences of each picture in a step, sharing its image half
-    dense: int = 0  # of these, how many go through the dense stages and the mask head; 0: all
-    accumulate: int = 1  # parts a process works off its pictures of a step in, one after the other, to save memory
-    lr: float = 6e-6  # AdamW, peak (paper)
-    encoder_lr: float = 1.0  # factor on the encoders' rate; the paper names none
-    new_lr: float = 1.0  # factor on the rate of parts that start_from's checkpoint lacks
+    epochs: Positive = 60  # (paper)
+    steps: Natural = 0  # optimiser steps, instead of epochs; 0: epochs count
+    images: Positive = 20  # pictures in a step, all processes together (paper: batch 20)
+    sentences: Positive = 1  # sentences of each picture in a step, sharing its image half
+    dense: Natural = 0  # of these, how many go through the dense stages and the mask head; 0: all
+    accumulate: Positive = 1  # parts a process works off its pictures of a step in, one after the other, to save memory
+    lr: Amount = 6e-6  # AdamW, peak (paper)
+    encoder_lr: Amount = 1.0  # factor on the encoders' rate; the paper names none
+    new_lr: Amount = 1.0  # factor on the rate of parts that start_from's checkpoint lacks
     schedule: Literal["polynomial", "cosine", "constant"] = "polynomial"  # of the rate, after the warm-up (paper)
-    power: float = 0.9  # of the polynomial (paper)
-    warmup: int = 0  # steps of linear warm-up; the paper names none
-    weight_decay: float = 0.01  # AdamW's own default; the paper names none
+    power: Amount = 0.9  # of the polynomial (paper)
+    warmup: Natural = 0  # steps of linear warm-up; the paper names none
+    weight_decay: Amount = 0.01  # AdamW's own default; the paper names none
     decay_vectors: bool = True  # false: no decay on norms, biases and other vectors
-    beta2: float = 0.999  # AdamW's own default
-    clip: float = 0.0  # largest norm of the gradient; 0: not clipped (the paper names none)
-    ema: float = 0.0  # decay of averaged weights, which are then what is validated and kept; 0: none (paper)
-    seed: int = 0
+    beta2: Decay = 0.999  # AdamW's own default
+    clip: Amount = 0.0  # largest norm of the gradient; 0: not clipped (the paper names none)
+    ema: Decay = 0.0  # decay of averaged weights, which are then what is validated and kept; 0: none (paper)
+    seed: Natural = 0  # of the data's order, the views, the new weights
+
+    AT = "optim."
 
 
 @dataclass(frozen=True)
-class LossConfig:
+class LossConfig(Checked):
     """Weights of the terms; 0 leaves a term out. The paper's loss is cross-entropy alone (section 3.5)."""
 
-    cross_entropy: float = 1.0  # of the mask's two classes
-    focal: float = 0.0  # focal loss of the mask
-    focal_gamma: float = 2.0  # its exponent
-    focal_alpha: float = 0.25  # its weight of target pixels; background pixels have one minus that
-    dice: float = 0.0  # of the mask
-    coarse: float = 0.0  # deep supervision: cross-entropy + Dice of every stage's coarse mask, mean over stages
-    contrast: float = 0.0  # which of the picture's instances: softmax over pooled coarse logits, mean over stages
-    presence: float = 0.0  # binary cross-entropy of the presence head
-    iou: float = 0.0  # binary cross-entropy of the predicted IoU against the IoU the mask has now
+    cross_entropy: Amount = 1.0  # of the mask's two classes
+    focal: Amount = 0.0  # focal loss of the mask
+    focal_gamma: Amount = 2.0  # its exponent
+    focal_alpha: Share = 0.25  # its weight of target pixels; background pixels have one minus that
+    dice: Amount = 0.0  # of the mask
+    coarse: Amount = 0.0  # deep supervision: cross-entropy + Dice of every stage's coarse mask, mean over stages
+    contrast: Amount = 0.0  # which of the picture's instances: softmax over pooled coarse logits, mean over stages
+    presence: Amount = 0.0  # binary cross-entropy of the presence head
+    iou: Amount = 0.0  # binary cross-entropy of the predicted IoU against the IoU the mask has now
+
+    AT = "loss."
 
 
 @dataclass(frozen=True)
-class DistilConfig:
+class DistilConfig(Checked):
     """A larger network's answers as a further target (docs/training.md). Weights; 0 leaves a term out."""
 
     teacher: str = ""  # checkpoint, by name or path; empty: none
-    mask: float = 0.0  # cross-entropy + Dice of the mask against the teacher's probabilities
-    coarse: float = 0.0  # the same of every stage's coarse mask, mean over stages
-    presence: float = 0.0  # binary cross-entropy against the teacher's presence probability
+    mask: Amount = 0.0  # cross-entropy + Dice of the mask against the teacher's probabilities
+    coarse: Amount = 0.0  # the same of every stage's coarse mask, mean over stages
+    presence: Amount = 0.0  # binary cross-entropy against the teacher's presence probability
+
+    AT = "distil."
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         weights = {name: getattr(self, name) for name in ("mask", "coarse", "presence")}
-        for name, weight in weights.items():
-            if not 0 <= weight < math.inf:
-                raise ConfigError(f"distil.{name}={weight}: a weight is finite and not negative")
         if self.teacher and not any(weights.values()):
             names = ", ".join(f"distil.{name}" for name in weights)
             raise ConfigError(f"distil.teacher={self.teacher} teaches nothing: give one of {names} a weight")
@@ -396,7 +472,7 @@ class DistilConfig:
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(Checked):
     """Everything a training run depends on. The defaults are the paper's recipe."""
 
     model: str = "paper"  # preset or YAML file
@@ -409,7 +485,7 @@ class TrainConfig:
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"  # Lightning Fabric's names
     strategy: Literal["auto", "ddp", "fsdp"] = "auto"  # several processes: auto is ddp; fsdp for what does not fit
     sync_norm: bool = False  # batch statistics over all processes instead of each one's own
-    validate_every: int = 0  # steps between validations, checkpoints and lines of metrics.jsonl; 0: every epoch
-    save_every: int = 0  # steps between states to resume from, besides those at validations; 0: only those
-    overlays: int = 4  # validation pictures drawn into TensorBoard
-    threads: int = 0  # PyTorch's threads; 0 leaves its own choice
+    validate_every: Natural = 0  # steps between validations, checkpoints and lines of metrics.jsonl; 0: every epoch
+    save_every: Natural = 0  # steps between states to resume from, besides those at validations; 0: only those
+    overlays: Natural = 4  # validation pictures drawn into TensorBoard
+    threads: Natural = 0  # PyTorch's threads; 0 leaves its own choice

@@ -37,13 +37,8 @@ class Lesson(NamedTuple):
 
 def check(loss: LossConfig, model: ModelConfig) -> None:
     """Raise ConfigError if a term has no output of the model to work on, a head no term, or if no term is left."""
-    for name in TERMS:
-        if getattr(loss, name) < 0:
-            raise ConfigError(f"loss.{name}={getattr(loss, name)}: a weight must not be negative")
     if not any(getattr(loss, name) for name in TERMS):
         raise ConfigError(f"all weights of the loss are 0; give one of {', '.join(TERMS)} a weight")
-    if loss.focal_gamma < 0 or not 0 <= loss.focal_alpha <= 1:
-        raise ConfigError("loss.focal_gamma must not be negative and loss.focal_alpha must lie in [0, 1]")
     for name, switch in (
         ("coarse", "deep_supervision"),
         ("contrast", "deep_supervision"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import shutil
+import typing
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +13,19 @@ import pytest
 import yaml
 
 from jmceln_core import config as config_module
+from jmceln_core import train
 from jmceln_core.config import (
+    Checked,
     ConfigError,
     DataConfig,
     ImageEncoderConfig,
     ModelConfig,
+    Range,
     TrainConfig,
     apply_overrides,
     from_dict,
     load_model_config,
+    ranges,
     read_yaml,
     resource,
     to_dict,
@@ -143,8 +149,13 @@ def test_a_bad_override_names_the_field_and_what_is_allowed(override: str, messa
         (["mask_prompt=true"], "mask_prompt=true needs deep_supervision=true"),
         (["coarse_residual=true"], "coarse_residual=true needs deep_supervision=true"),
         (["iou_head=true", "cascade=false"], "presence_head and iou_head need cascade=true"),
-        (["dense_from=6"], "dense_from=6: must be at least 0 and below stages=6"),
+        (["dense_from=6"], "dense_from=6: must be below stages=6"),
         (["dense_from=-1"], "dense_from=-1"),
+        (["image_size=400"], "image_size=400: clip_rn101 needs a multiple of 32"),
+        (["image_encoder.blocks=[]"], "image_encoder.blocks=[]"),
+        (["image_encoder.blocks=[8, 99]"], "image_encoder.blocks=[8, 99]: must be from 1 to 12"),
+        (["text_encoder.tokens=78"], "text_encoder.tokens=78: clip_rn101 reads no more than 77"),
+        (["decision.mask=1.5"], "decision.mask=1.5: must be from 0 to 1"),
         (["image_encoder.tuned_blocks=4"], "image_encoder.tuned_blocks=4: 1 to 12 blocks of a dinov2_vits14"),
         (
             ["image_encoder={name: dinov2_vits14, frozen: true, tuned_blocks: 13}"],
@@ -158,6 +169,90 @@ def test_fields_that_do_not_go_together_are_refused(overrides: list[str], messag
     with pytest.raises(ConfigError) as error:
         load_model_config("paper", overrides)
     assert message in str(error.value)
+
+
+# a number of which every value means something
+FREE = {"DecisionConfig.offset"}
+CONFIGURATIONS = [kind for kind in vars(config_module).values() if isinstance(kind, type) and issubclass(kind, Checked)]
+
+
+def is_number(hint: Any) -> bool:
+    return any(kind in (int, float) for kind in (hint, *typing.get_args(hint)))
+
+
+@pytest.mark.parametrize("kind", CONFIGURATIONS, ids=lambda kind: kind.__name__)
+def test_every_number_of_every_configuration_has_a_range_and_is_refused_outside_it(kind: type) -> None:
+    numbers = {name for name, hint in typing.get_type_hints(kind).items() if is_number(hint)}
+    allowed = ranges(kind)
+    assert numbers == allowed.keys() | {name.split(".")[1] for name in FREE if name.startswith(kind.__name__ + ".")}
+    for name, place in allowed.items():
+        several = typing.get_origin(typing.get_type_hints(kind)[name]) is tuple
+        for bad in (place.low - 1, *([place.high + 1] if place.high < math.inf else []), math.nan, math.inf):
+            with pytest.raises(ConfigError) as error:
+                kind(**{name: (place.low, bad) if several else bad})
+            assert f"{kind.AT}{name}=" in str(error.value)  # type: ignore[attr-defined]
+            assert str(error.value).endswith(f"must be {place}")
+
+
+def test_no_configuration_goes_unchecked() -> None:
+    made = {k for k in vars(config_module).values() if isinstance(k, type) and k.__name__.endswith("Config")}
+    assert len(made) == 10
+    assert made <= set(CONFIGURATIONS)
+
+
+@pytest.mark.parametrize(
+    ("place", "inside", "outside"),
+    [
+        (Range(0), (0, 0.5, 7e9), (-1e-9, math.inf, math.nan, "1", None)),
+        (Range(0, 1), (0, 1), (-0.1, 1.1)),
+        (Range(0, 1, below=True), (0, 0.999), (1, 1.5)),
+    ],
+)
+def test_ranges(place: Range, inside: tuple[Any, ...], outside: tuple[Any, ...]) -> None:
+    assert all(number in place for number in inside)
+    assert not any(number in place for number in outside)
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        (("--optim.lr", "-1"), "optim.lr=-1.0: must be at least 0"),
+        (("--optim.images", "0"), "optim.images=0: must be at least 1"),
+        (("--optim.accumulate", "0"), "optim.accumulate=0: must be at least 1"),
+        (("--optim.sentences", "0"), "optim.sentences=0: must be at least 1"),
+        (("--optim.ema", "1.5"), "optim.ema=1.5: must be from 0 to below 1"),
+        (("--data.workers", "-1"), "data.workers=-1: must be at least 0"),
+        (("--data.mirror", "3"), "data.mirror=3.0: must be from 0 to 1"),
+        (("--data.validation", "-1"), "data.validation=-1: must be at least 0"),
+        (("--data.composition.share", "2"), "data.composition.share=2.0: must be from 0 to 1"),
+    ],
+)
+def test_the_command_refuses_a_number_in_one_line(
+    option: tuple[str, str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        train.main([*option, "--output", str(tmp_path / "run")])
+    assert end.value.code == 2
+    assert said in capsys.readouterr().err
+    from_file = tmp_path / "recipe.yaml"
+    *parents, name = option[0].removeprefix("--").split(".")
+    values: dict[str, Any] = {name: yaml.safe_load(option[1])}
+    for parent in reversed(parents):
+        values = {parent: values}
+    from_file.write_text(yaml.safe_dump(values))
+    with pytest.raises(SystemExit) as end:
+        train.main(["--config", str(from_file), "--output", str(tmp_path / "run")])
+    assert end.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_help_says_what_each_field_means_and_which_numbers_it_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        train.main(["--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "AdamW, peak (paper); at least 0 (type: float, default: 6e-06)" in said
+    assert "share of views that are mirrored, with mirrored words; from 0 to 1" in said
+    assert "averaged weights, which are then what is validated and kept; 0: none (paper); from 0 to below 1" in said
 
 
 def test_an_unknown_preset_names_the_known_ones() -> None:

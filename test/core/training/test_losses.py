@@ -334,7 +334,7 @@ def test_half_precision_is_computed_in_float32() -> None:
         ({"coarse": 1}, {"deep_supervision": True, "cascade": False}, "cascade=true"),  # no stage, no coarse mask
         ({"presence": 1}, {"iou_head": True}, "presence_head=true"),
         ({"iou": 1}, {"presence_head": True}, "iou_head=true"),
-        ({"dice": -1}, {}, "negative"),
+        ({"dice": -1}, {}, "loss.dice=-1: must be at least 0"),
         ({"cross_entropy": 0}, {}, "all weights"),
         ({"focal": 1, "focal_gamma": -1}, {}, "focal_gamma"),
         ({"focal": 1, "focal_alpha": 2}, {}, "focal_alpha"),
