@@ -59,10 +59,11 @@ class Trainer:
         self.world = self.fabric.world_size
         share = share_of(config.optim.images, world=self.world, parts=config.optim.accumulate)
         alone = share * config.optim.sentences == 1 and self.model_config.fusion == "neck"
-        if alone and self.model_config.norm == "batch" and not config.sync_norm:
+        if alone and self.model_config.norm == "batch" and not (config.sync_norm and self.world > 1):
+            together = "set sync_norm=true, or " if self.world > 1 else ""
             raise ConfigError(
                 "norm=batch cannot train on one sentence at a time: give a process and its parts (optim.accumulate) "
-                "two or more, or set sync_norm=true, or model_overrides=[norm=group]"
+                f"two or more, or {together}model_overrides=[norm=group]"
             )
         self.folder = RunFolder(output)
         if self.main:
@@ -225,7 +226,7 @@ class Trainer:
                 "step": self.step,
                 "best": self.best,
                 "sums": dict(self.sums),
-                "order": resume.order_of(self.config, self.feed.steps_per_epoch),
+                "order": self._order(),
                 "new": self.new,
                 "processes": self.world,
             },
@@ -233,9 +234,11 @@ class Trainer:
         if self.main:
             self.folder.save_state(state)
 
+    def _order(self) -> dict[str, Any]:
+        return resume.order_of(self.config, self.model_config, self.feed.steps_per_epoch)
+
     def _resume(self, state: State) -> None:
-        order = resume.order_of(self.config, self.feed.steps_per_epoch)
-        resume.restore(self.learner, state, order, self.folder.state_path)
+        resume.restore(self.learner, state, self._order(), self.folder.state_path)
         notes = state.notes
         self.step, self.best = notes["step"], notes["best"]
         self.sums.update(notes["sums"])

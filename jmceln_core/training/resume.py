@@ -8,19 +8,28 @@ from typing import Any
 
 from torch import Tensor
 
-from jmceln_core.config import ConfigError, TrainConfig, to_dict
+from jmceln_core.config import ConfigError, ModelConfig, TrainConfig, to_dict
 from jmceln_core.training.engine import fill, fill_optimiser, learning_state, optimiser_state, whole
 from jmceln_core.training.run_folder import State
 from jmceln_core.training.step import Learner
 
+# Fields of `data` that change neither what is learned nor what is validated: how many processes read it.
+HARMLESS = frozenset({"workers"})
 
-def order_of(config: TrainConfig, steps_per_epoch: int) -> dict[str, Any]:
-    """What says which samples a step holds, and what the run is measured on."""
-    optim, data = config.optim, to_dict(config.data)
-    names = ["dataset", "split", "val_split", "split_by", "sources", "repeat", "val_sources", "sampling"]
-    names += ["left_out", "names", "composition"]
-    found = {name: data[name] for name in [*names, *(["shuffle"] if data["shards"] else [])]}
+
+def order_of(config: TrainConfig, model_config: ModelConfig, steps_per_epoch: int) -> dict[str, Any]:
+    """What says which samples a step holds and how they are shown, what the run is measured on, and by which network.
+
+    The data's root may be called by another path, and cached features may be in another folder.
+    """
+    optim, model = config.optim, to_dict(model_config)
+    data = to_dict(config.data) | {"root": str(config.data.root.resolve()), "cache": config.data.cache is not None}
+    found = {k: v for k, v in data.items() if k not in HARMLESS and (k != "shuffle" or data["shards"])}
     found |= {"seed": optim.seed, "images": optim.images, "sentences": optim.sentences}
+    for part in ("image_encoder", "text_encoder"):
+        del model[part]["pretrained"]  # the weights are in the state
+    # what it is called and what its answers are decided with change no weight
+    found |= {f"model.{k}": v for k, v in model.items() if k not in ("name", "decision")}
     return found | {"steps_per_epoch": steps_per_epoch}
 
 
@@ -53,8 +62,8 @@ def restore(learner: Learner, state: State, order: Mapping[str, Any], path: Path
         raise ConfigError(f"{path}: the run was of another model; give this one another --output")
     if other := [f"{k}: {v}, now {order.get(k)}" for k, v in notes["order"].items() if order.get(k) != v]:
         raise ConfigError(
-            f"{path}: the run was on other data or in another order ({'; '.join(other)}); give the same values, or "
-            "another --output"
+            f"{path}: the run was on other data, in another order or of another network ({'; '.join(other)}); give the "
+            "same values, or another --output"
         )
     if (average is not None) != bool(parts["average"]):
         raise ConfigError(f"{path}: the run was {'with' if parts['average'] else 'without'} optim.ema; keep it so")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +13,19 @@ import pytest
 import torch
 
 from jmceln_core import checkpoint
-from jmceln_core.config import ConfigError, DataConfig, LossConfig, OptimConfig, TrainConfig
+from jmceln_core.config import (
+    CompositionConfig,
+    ConfigError,
+    DataConfig,
+    LossConfig,
+    ModelConfig,
+    OptimConfig,
+    TrainConfig,
+)
 from jmceln_core.data.grounding import DataError
 from jmceln_core.model import build_model
 from jmceln_core.train import main
+from jmceln_core.training import resume
 from jmceln_core.training.features import ImageFeatureCache, TextFeatureCache
 from jmceln_core.training.loop import Trainer
 from jmceln_core.training.run_folder import TrainingError
@@ -351,6 +360,10 @@ def test_a_loss_that_is_not_finite_is_skipped_and_counted_and_many_end_the_run(
         ({"optim": {"images": 3, "accumulate": 2}}, "optim.images=3"),
         ({"optim": {"images": 200}}, "200"),
         ({"optim": {"accumulate": 4}, "model_overrides": ("fusion=neck", "norm=batch")}, "norm=batch"),
+        (
+            {"optim": {"images": 1}, "model_overrides": ("fusion=neck", "norm=batch"), "sync_norm": True},
+            r"norm=batch .* two or more, or model_overrides",
+        ),
         ({"loss": {"presence": 1.0}}, "presence_head"),
         ({"model_overrides": ("iou_head=true",)}, "loss.iou=0"),
         ({"start_from": "nowhere.safetensors"}, "start_from: .*nowhere"),
@@ -380,6 +393,49 @@ def test_a_run_of_another_model_or_order_is_not_resumed(config: TrainConfig, tmp
         Trainer(replace(config, data=replace(config.data, sampling="object")), tmp_path / "run", device="cpu")
     with pytest.raises(ConfigError, match="ema"):
         Trainer(replace(config, optim=replace(config.optim, ema=0.0)), tmp_path / "run", device="cpu")
+
+
+def test_what_a_run_is_validated_on_may_not_change(small: TrainConfig, tmp_path: Path) -> None:
+    """With another hold-out, pictures that were trained on would be validated on."""
+    half = replace(small, optim=replace(small.optim, steps=1))
+    Trainer(half, tmp_path / "run", device="cpu").run()
+    for change, said in (
+        ({"validation": 3}, "validation: 2, now 3"),
+        ({"val_sentences": 1}, "val_sentences: 0, now 1"),
+        ({"mirror": 0.5}, r"mirror: 0\.0, now 0\.5"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            Trainer(replace(half, data=replace(half.data, **change)), tmp_path / "run", device="cpu")
+    with pytest.raises(ConfigError, match=r"model\.dilations: \[1, 2\], now \[1, 3\]"):  # weights of the same shapes
+        Trainer(replace(half, model_overrides=("dilations=[1,3]",)), tmp_path / "run", device="cpu")
+    elsewhere = tmp_path / "link"
+    elsewhere.symlink_to(half.data.root)
+    same = replace(half, data=replace(half.data, root=elsewhere, workers=1))
+    assert Trainer(same, tmp_path / "run", device="cpu").step == 1
+
+
+def changed(value: object) -> object:
+    """Another value of a field, by what it is now."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, (int, float)):
+        return 1 if value != 1 else type(value)(0.5) + 2
+    if isinstance(value, CompositionConfig):
+        return replace(value, share=0.5)
+    others = {str: "mixture", tuple: (1,), type(None): Path("features")}
+    return next((v for kind, v in others.items() if isinstance(value, kind)), Path("elsewhere"))
+
+
+@pytest.mark.parametrize("name", [f.name for f in fields(DataConfig)])
+def test_every_field_of_the_data_is_compared_at_a_resume_or_is_harmless(name: str) -> None:
+    def order(data: DataConfig) -> dict[str, object]:
+        return resume.order_of(TrainConfig(data=data), ModelConfig(), 5)
+
+    data = DataConfig(shards="shards")
+    other = replace(data, **{name: changed(getattr(data, name))})
+    assert other != data
+    assert (order(other) == order(data)) == (name in resume.HARMLESS)
+    assert json.loads(json.dumps(order(data))) == order(data)  # as the state keeps it
 
 
 def test_a_changed_setting_is_said_and_a_finished_run_stays(
