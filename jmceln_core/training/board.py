@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
 import numpy as np
+from tqdm import tqdm
 
 from jmceln_core import overlay
 from jmceln_core.answer import Segmentation, Status
 
 
 class Board:
-    """A SummaryWriter that starts at a step: what an earlier, interrupted process wrote beyond it is dropped."""
+    """A SummaryWriter that starts at a step: what an earlier, interrupted process wrote beyond it is dropped.
+
+    Curves that cannot be written (a full disk) are said once and end; whether the run can go on is the state's to say.
+    """
 
     def __init__(self, folder: Path, *, step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
+        self._folder, self._open = folder, True
+        threading.excepthook = _quiet  # TensorBoard writes in a thread, and raises here what it raised there
         self._writer = SummaryWriter(str(folder), purge_step=step if step else None)
 
     def scalars(self, prefix: str, values: Mapping[str, float], step: int) -> None:
         """One curve a name, PREFIX/NAME."""
-        for name, value in values.items():
-            self._writer.add_scalar(f"{prefix}/{name}", value, step)
+        with self._written():
+            for name, value in values.items():
+                self._writer.add_scalar(f"{prefix}/{name}", value, step)
 
     def answer(self, name: str, rgb: np.ndarray, guess: np.ndarray, truth: np.ndarray, text: str, step: int) -> None:
         """The truth on the left, the guess with its IoU on the right; rgb (S, S, 3) uint8, masks (S, S) bool."""
@@ -31,10 +40,26 @@ class Board:
         iou = float(np.logical_and(guess, truth).sum() / union) if union else 1.0
         left = overlay.draw(rgb, _drawn(truth, 1.0), f"{text} (truth)")
         right = overlay.draw(rgb, _drawn(guess, iou), "IoU")
-        self._writer.add_image(name, np.hstack([left, right]), step, dataformats="HWC")
+        with self._written():
+            self._writer.add_image(name, np.hstack([left, right]), step, dataformats="HWC")
 
     def close(self) -> None:
-        self._writer.close()
+        with self._written():
+            self._writer.close()
+
+    @contextmanager
+    def _written(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if self._open:
+                tqdm.write(f"{self._folder}: TensorBoard's curves end here ({error.strerror or error})")
+            self._open = False
+
+
+def _quiet(failed: threading.ExceptHookArgs) -> None:
+    if not (isinstance(failed.exc_value, OSError) and type(failed.thread).__module__.startswith("tensorboard.")):
+        threading.__excepthook__(failed)
 
 
 def _drawn(mask: np.ndarray, score: float) -> Segmentation:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
+import traceback
 from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.queues import Queue
 from typing import Any, TypeVar
 
 import cv2
@@ -19,6 +24,7 @@ from jmceln_core.model import JMCELN
 from jmceln_core.synthesis.composition.live import Composition
 from jmceln_core.synthesis.enrich import enrich
 from jmceln_core.training.features import ImageFeatureCache, TextFeatureCache
+from jmceln_core.training.run_folder import TrainingError
 
 T = TypeVar("T")
 
@@ -66,8 +72,10 @@ class Feed:
         return iter(self.loader(self._stream(first)))
 
     def loader(self, dataset: Dataset, sampler: Any = None) -> DataLoader:
-        """What `dataset` holds, made by `data.workers` processes."""
-        return DataLoader(
+        """What `dataset` holds, made by `data.workers` processes. Its iterator raises TrainingError if they die."""
+        # they are forked after sentences were tokenised here, and tokenise nothing themselves: no warning to each
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        return _Loader(
             dataset,
             batch_size=None,
             sampler=sampler,
@@ -143,6 +151,46 @@ class Feed:
         return TextFeatureCache(data.cache, self.model.text_encoder, encoder.tokens)
 
 
+class _Loader(DataLoader):
+    def __iter__(self) -> Any:
+        with _explained(self.num_workers):
+            batches = super().__iter__()
+        return _each(batches, self.num_workers)
+
+
+# What PyTorch says of a worker that died, and what to do about it.
+_SMALL = (
+    "/dev/shm is too small for what they hand over; give the container more (docker run --shm-size=8g, or --ipc=host), "
+    "or set data.workers=0"
+)
+_DEATHS = {
+    "Bus error": _SMALL,
+    "No space left on device": _SMALL,  # not even room for the workers' locks
+    "Killed": "it was killed, most likely because the memory is full; fewer data.workers need less",
+    "Too many open files": "too many files are open; allow more (ulimit -n 65536), or fewer data.workers",
+}
+
+
+@contextmanager
+def _explained(workers: int) -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, OSError) as error:
+        chain = f"{error} {error.__cause__} {error.__context__}"
+        for sign, remedy in _DEATHS.items():
+            if sign in chain:
+                raise TrainingError(
+                    f"a process that reads the samples died (data.workers={workers}): {remedy}. The same command goes "
+                    "on from the last state"
+                ) from None
+        raise
+
+
+def _each(batches: Iterator[T], workers: int) -> Iterator[T]:
+    with _explained(workers):
+        yield from batches
+
+
 def _as_it_is(item: T) -> T:
     return item
 
@@ -152,5 +200,15 @@ def _one_thread(worker: int) -> None:
     group get, is the training process's business: it still needs its workers for the step at hand."""
     for number in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
+    Queue._on_queue_feeder_error = staticmethod(_end)  # type: ignore[attr-defined]
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+
+
+def _end(error: Exception, item: object) -> None:
+    """End this worker, whose samples cannot be handed over: Python's own way is to drop them, and the training process
+    would wait for them without end. A full /dev/shm ends it as a write beyond it would."""
+    if "shared memory" in str(error):
+        os.kill(os.getpid(), signal.SIGBUS)
+    traceback.print_exception(error, file=sys.stderr)
+    os._exit(1)

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -11,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import Dataset
 
 from jmceln_core import checkpoint
 from jmceln_core.config import (
@@ -26,6 +34,7 @@ from jmceln_core.data.grounding import DataError
 from jmceln_core.model import build_model
 from jmceln_core.train import main
 from jmceln_core.training import resume
+from jmceln_core.training.board import Board
 from jmceln_core.training.features import ImageFeatureCache, TextFeatureCache
 from jmceln_core.training.loop import Trainer
 from jmceln_core.training.run_folder import TrainingError
@@ -191,6 +200,74 @@ def test_tensorboard_has_losses_rates_metrics_and_pictures(small: TrainConfig, t
     assert {"train/loss", "train/cross_entropy", "rate/all", "val/val_miou"} <= set(tags["scalars"])
     assert [e.step for e in events.Scalars("val/val_miou")] == [4, 8, 12, 16, 20, 24]
     assert tags["images"] == ["val/0"]
+
+
+def test_curves_that_cannot_be_written_are_said_once_and_end_no_run(
+    small: TrainConfig, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    board = Board(tmp_path / "tensorboard", step=0)
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, unlimited[1]))  # no file can grow beyond this, as on a full disk
+    try:
+        for step in range(20):
+            board.scalars("train", dict.fromkeys("abcdefghij", 1.0), step)
+            time.sleep(0.01)
+        board.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    said = capfd.readouterr()
+    assert (said.out + said.err).count("TensorBoard's curves end here") == 1
+    assert "Traceback" not in said.err
+
+
+class Fatal(Dataset):
+    """A data set whose reader gets a signal."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> int:
+        os.kill(os.getpid(), self.number)
+        return index
+
+
+@pytest.mark.parametrize(("number", "remedy"), [(signal.SIGKILL, "memory is full"), (signal.SIGBUS, "--shm-size")])
+def test_a_worker_that_dies_is_explained(small: TrainConfig, tmp_path: Path, number: int, remedy: str) -> None:
+    trainer = Trainer(replace(small, data=replace(small.data, workers=1)), tmp_path / "run", device="cpu")
+    with pytest.raises(TrainingError, match=rf"data\.workers=1.*{remedy}"):
+        list(trainer.feed.loader(Fatal(number)))
+
+
+def test_a_small_shared_memory_is_named_with_its_remedy(data_root: Path, tmp_path: Path) -> None:
+    """In a container of its own, whose /dev/shm holds less than a batch."""
+    container = ["unshare", "--map-root-user", "--mount", "sh", "-c"]
+    small = "mount -t tmpfs -o size=48k tmpfs /dev/shm"
+    if shutil.which("unshare") is None or subprocess.run([*container, small], check=False).returncode:
+        pytest.skip("no mount namespaces here")
+    arguments = [*command(data_root, write_model(tmp_path / "small.yaml")), "--output", str(tmp_path / "run")]
+    train = [sys.executable, "-m", "jmceln_core.train", *arguments, "--data.workers", "1"]
+    done = subprocess.run(
+        [*container, f'{small} && exec "$@"', "train", *train], capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode == 2
+    assert "data.workers=1): /dev/shm is too small" in done.stderr
+    assert "docker run --shm-size" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_workers_are_forked_without_a_warning_of_tokenizers(
+    small: TrainConfig, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TOKENIZERS_PARALLELISM", raising=False)
+    text = "text_encoder={name: minilm_l2, frozen: true}"
+    config = replace(small, data=replace(small.data, workers=1), model_overrides=(text,))
+    trainer = Trainer(config, tmp_path / "run", device="cpu")
+    trainer.model.text_encoder.tokenize(["the red ball"] * 9)
+    assert len(list(trainer.feed.loader(trainer.feed.validation))) == 2
+    assert "tokenizers" not in capfd.readouterr().err
 
 
 def test_an_unreadable_picture_is_counted_and_the_run_goes_on(small: TrainConfig, tmp_path: Path) -> None:
