@@ -12,7 +12,6 @@ import math
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
@@ -53,7 +52,6 @@ Block = Annotated[int, Range(1, 12)]  # of DINOv2
 Blocks = Annotated[int, Range(0, 12)]
 
 
-@cache
 def ranges(cls: type) -> dict[str, Range]:
     """What the types of a configuration's numbers allow, by field; of a tuple, each of its numbers."""
     found = {}
@@ -83,7 +81,7 @@ class ImageEncoderConfig(Checked):
     """Which network turns the image into feature levels."""
 
     name: Literal["clip_rn101", "dinov2_vits14", "tiny_vit_5m", "tiny"] = "clip_rn101"  # registry name, model/encoders
-    pretrained: bool = True  # start from the published weights (downloads CLIP); false: random
+    pretrained: bool | str = True  # the published weights first (CLIP's are downloaded), or a file's; false: random
     frozen: bool = False  # true: never trained, kept in eval mode, features can be cached
     c5: Literal["layer4", "attention"] = "layer4"  # CLIP: last stage, or its attention pool made dense
     blocks: tuple[Block, ...] = (8, 12)  # DINOv2: outputs of these blocks (counted from 1) feed the pyramid
@@ -112,7 +110,7 @@ class TextEncoderConfig(Checked):
     """Which network turns the sentence into word and sentence features."""
 
     name: Literal["clip_rn101", "minilm_l6", "minilm_l2", "tiny"] = "clip_rn101"  # registry name, model/encoders
-    pretrained: bool = True  # start from the published weights; false: random
+    pretrained: bool | str = True  # the published weights first, or a file's; false: random
     frozen: bool = False  # true: never trained, kept in eval mode, features can be cached
     tokens: Annotated[int, Range(3, 512)] = 30  # L, special ones included; longer sentences are cut, their end is kept
 
@@ -268,10 +266,12 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
         if not isinstance(value, (list, tuple)):
             raise ConfigError(f"{where}: expected a list, got {value!r}")
         return tuple(_convert(typing.get_args(kind)[0], v, where) for v in value)
-    if type(None) in typing.get_args(kind):
-        if value is None:
-            return None
-        return _convert(next(a for a in typing.get_args(kind) if a is not type(None)), value, where)
+    if choices := typing.get_args(kind):  # a union: Path | None, bool | str
+        if type(value) in choices:
+            return value
+        if bool in choices:
+            raise ConfigError(f"{where}: expected true, false or a text, got {value!r}")
+        return _convert(next(a for a in choices if a is not type(None)), value, where)
     if kind is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
         try:
             return float(value)  # a string, too: YAML reads 6e-4 as one (6.0e-4 is its number)

@@ -339,8 +339,8 @@ _SAME = (
 
 
 def build_model(config: ModelConfig, *, pretrained: bool = False) -> JMCELN:
-    """The network a config describes. `pretrained` loads the encoders' published weights where the config asks for
-    them; leave it off when a checkpoint is loaded afterwards."""
+    """The network a config describes. `pretrained` loads the encoders' published weights, or a file's, where the config
+    asks for them; leave it off when a checkpoint is loaded afterwards."""
     return JMCELN(
         build_image_encoder(
             config.image_encoder,

@@ -73,7 +73,7 @@ class Feed:
 
     def loader(self, dataset: Dataset, sampler: Any = None) -> DataLoader:
         """What `dataset` holds, made by `data.workers` processes. Its iterator raises TrainingError if they die."""
-        # they are forked after sentences were tokenised here, and tokenise nothing themselves: no warning to each
+        # older tokenizers warn in every process that is forked after sentences were tokenised; workers tokenise nothing
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         return _Loader(
             dataset,

@@ -91,6 +91,8 @@ def test_a_preset_can_be_a_file(tmp_path: Path) -> None:
         ("norm=group", "norm", "group"),
         ("image_encoder.c5=attention", "image_encoder", ImageEncoderConfig(c5="attention")),
         ("image_encoder={name: tiny, channels: 8}", "image_encoder", ImageEncoderConfig(name="tiny", channels=8)),
+        ("image_encoder.pretrained=RN101.pt", "image_encoder", ImageEncoderConfig(pretrained="RN101.pt")),
+        ("image_encoder.pretrained=false", "image_encoder", ImageEncoderConfig(pretrained=False)),
         ("name=a=b", "name", "a=b"),  # only the first = divides
     ],
 )
@@ -119,6 +121,7 @@ def test_later_overrides_win_and_leave_their_neighbours_alone() -> None:
         ("channels=8.0", "channels: expected int, got 8.0"),
         ("channels=true", "channels: expected int, got True"),
         ("pan=1", "pan: expected bool, got 1"),
+        ("image_encoder.pretrained=1", "image_encoder.pretrained: expected true, false or a text, got 1"),
         ("norm=layer", "norm: 'layer' is not one of batch, group"),
         ("image_encoder.name=vgg", "name: 'vgg' is not one of clip_rn101, dinov2_vits14, tiny_vit_5m, tiny"),
         ("image_encoder=tiny", "image_encoder: expected fields of ImageEncoderConfig, got 'tiny'"),

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import cast
 
 from torch import nn
 
 from jmceln_core.config import ConfigError, ImageEncoderConfig, TextEncoderConfig
 from jmceln_core.extras import require
-from jmceln_core.model.encoders.base import ImageEncoder, Levels, TextEncoder, TextFeatures
+from jmceln_core.model.encoders.base import ImageEncoder, Levels, TextEncoder, TextFeatures, load_weights
 
 __all__ = ["ImageEncoder", "Levels", "TextEncoder", "TextFeatures", "build_image_encoder", "build_text_encoder"]
 
 
-def build_image_encoder(config: ImageEncoderConfig, *, pretrained: bool, fine: bool = True) -> ImageEncoder:
-    """The image encoder `config.name`; `pretrained` loads its published or bundled weights.
+def build_image_encoder(config: ImageEncoderConfig, *, pretrained: bool | str, fine: bool = True) -> ImageEncoder:
+    """The image encoder `config.name`; `pretrained` loads its published or bundled weights, or a file's.
 
     Without `fine` an encoder that needs layers of their own for the fine level c2 leaves them out.
     """
@@ -35,13 +36,13 @@ def build_image_encoder(config: ImageEncoderConfig, *, pretrained: bool, fine: b
             fine_layers=config.fine_layers,
         )
         if pretrained:
-            _load_bundled(encoder.net, "dinov2_vits14")
+            _load(encoder.net, config.name, pretrained)
     elif config.name == "tiny_vit_5m":
         from jmceln_core.model.encoders.tiny_vit import TinyViTImageEncoder
 
         encoder = TinyViTImageEncoder()
         if pretrained:
-            _load_bundled(encoder.net, "tiny_vit_5m")
+            _load(encoder.net, config.name, pretrained)
     elif config.name == "tiny":
         from jmceln_core.model.encoders.tiny import TinyImageEncoder
 
@@ -51,8 +52,8 @@ def build_image_encoder(config: ImageEncoderConfig, *, pretrained: bool, fine: b
     return cast(ImageEncoder, encoder)
 
 
-def build_text_encoder(config: TextEncoderConfig, *, pretrained: bool) -> TextEncoder:
-    """The text encoder `config.name`; `pretrained` loads its published or bundled weights."""
+def build_text_encoder(config: TextEncoderConfig, *, pretrained: bool | str) -> TextEncoder:
+    """The text encoder `config.name`; `pretrained` loads its published or bundled weights, or a file's."""
     encoder: nn.Module
     if config.name == "clip_rn101":
         require("train", "open_clip")
@@ -64,7 +65,7 @@ def build_text_encoder(config: TextEncoderConfig, *, pretrained: bool) -> TextEn
 
         encoder = MiniLMTextEncoder(tokens=config.tokens, layers=int(config.name[-1]))
         if pretrained:
-            _load_bundled(encoder.net, config.name)
+            _load(encoder.net, config.name, pretrained)
     elif config.name == "tiny":
         from jmceln_core.model.encoders.tiny import TinyTextEncoder
 
@@ -74,8 +75,13 @@ def build_text_encoder(config: TextEncoderConfig, *, pretrained: bool) -> TextEn
     return cast(TextEncoder, encoder)
 
 
-def _load_bundled(net: nn.Module, name: str) -> None:
-    from jmceln_core.checkpoint import load_tensors
+def _load(net: nn.Module, name: str, file: bool | str) -> None:
+    """The weights that come with the package (True), or those of a safetensors file."""
+    from jmceln_core.checkpoint import CheckpointError, load_tensors
     from jmceln_core.config import resource
 
-    net.load_state_dict(load_tensors(resource(f"weights/{name}.safetensors")))
+    path = Path(file) if isinstance(file, str) else resource(f"weights/{name}.safetensors")
+    try:
+        load_weights(net, load_tensors(path), path)
+    except CheckpointError as error:
+        raise ConfigError(f"pretrained: {error}") from None

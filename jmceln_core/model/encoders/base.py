@@ -5,11 +5,15 @@ Shapes: B images, N sentences, S image side, L tokens, H W feature height and wi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+
+from jmceln_core.config import ConfigError
 
 
 class Levels(NamedTuple):
@@ -85,6 +89,18 @@ class TextEncoder(Protocol):
 
     def encode(self, tokens_NL: Tensor, mask_NL: Tensor) -> TextFeatures:
         """Features of tokenised sentences."""
+
+
+def load_weights(net: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Copy a file's tensors into a network. Raises ConfigError naming the file and a key that does not fit."""
+    own = net.state_dict()
+    problems = [f"{key} is missing" for key in own if key not in tensors]
+    problems += [f"{key} is unknown" for key in tensors if key not in own]
+    problems += [f"{k} has another shape" for k, v in own.items() if k in tensors and tensors[k].shape != v.shape]
+    if problems:
+        more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
+        raise ConfigError(f"pretrained: {path}: not the weights of this encoder: {problems[0]}{more}")
+    net.load_state_dict(tensors)
 
 
 def imagenet_statistics(module: nn.Module) -> None:

@@ -1,35 +1,79 @@
 """CLIP ResNet-101 image and text encoders, through open_clip (`RN101-quickgelu`): the paper's.
 
-Weights download on first use (tag "openai"); `pretrained=False` starts at random and needs no network.
+Weights download on first use (tag "openai") or come from a file (`pretrained="RN101.pt"`); `pretrained=False`: random.
 """
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Literal
+from zipfile import ZipFile, is_zipfile
 
 import open_clip
 import torch
 import torch.nn.functional as F
 from open_clip.transformer import text_global_pool
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from jmceln_core.config import ConfigError
-from jmceln_core.model.encoders.base import Levels, TextFeatures, normalise
+from jmceln_core.model.encoders.base import Levels, TextFeatures, load_weights, normalise
 
 MODEL = "RN101-quickgelu"
 
 
-def _clip(pretrained: bool) -> Any:
-    if pretrained:
+def _clip(pretrained: bool | str) -> Any:
+    """CLIP with its published weights (True), those of a file (`_tensors`) or random ones (False)."""
+    if pretrained is True:
+        before = logging.root.manager.disable
+        logging.disable(logging.ERROR)  # a dozen lines a try; what matters of them is below
         try:
             return open_clip.create_model(MODEL, "openai", precision="fp32")
         except (OSError, RuntimeError) as error:
             raise ConfigError(
-                f"CLIP's published weights ({MODEL}, openai) cannot be had: {str(error).splitlines()[0]} Let open_clip "
-                "download them once where there is a network and copy its cache (~/.cache/huggingface), or start from "
-                "random weights with image_encoder.pretrained=false and text_encoder.pretrained=false"
+                f"CLIP's published weights ({MODEL}, openai) cannot be had: {str(error).splitlines()[0]} Without a "
+                "network, name a file in image_encoder.pretrained and text_encoder.pretrained: OpenAI's RN101.pt or "
+                "open_clip_model.safetensors of timm/resnet101_clip.openai on Hugging Face. false: random weights"
             ) from None
-    return open_clip.CLIP(**open_clip.get_model_config(MODEL))
+        finally:
+            logging.disable(before)
+    net = open_clip.CLIP(**open_clip.get_model_config(MODEL))
+    if pretrained:
+        load_weights(net, _tensors(Path(pretrained)), Path(pretrained))
+    return net
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    """CLIP's weights in a file, as float32: OpenAI's RN101.pt (TorchScript), a state dict of the same names saved by
+    PyTorch, or safetensors. Nothing in it is run. Raises ConfigError naming the file."""
+    state: Any
+    try:
+        if not path.is_file():
+            raise ValueError("no such file")
+        if path.suffix == ".safetensors":
+            state = load_file(path)
+        elif not is_zipfile(path):
+            raise ValueError("neither safetensors nor an archive of PyTorch's")
+        elif _is_script(path):
+            state = torch.jit.load(path, map_location="cpu").state_dict()
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        state = state.get("state_dict", state)
+        # what OpenAI notes beside the weights: side, tokens and words
+        notes = ("input_resolution", "context_length", "vocab_size")
+        return {key: value.float() for key, value in state.items() if key not in notes}
+    except (OSError, RuntimeError, ValueError, AttributeError, SafetensorError, UnpicklingError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ConfigError(f"pretrained: {path}: no weights can be read from it ({reason})") from None
+
+
+def _is_script(archive: Path) -> bool:
+    """Whether it has code beside the tensors."""
+    with ZipFile(archive) as file:
+        return any("/code/" in name for name in file.namelist())
 
 
 class DenseAttentionPool(nn.Module):
@@ -72,7 +116,7 @@ class ClipImageEncoder(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, *, pretrained: bool = True, c5: Literal["layer4", "attention"] = "layer4") -> None:
+    def __init__(self, *, pretrained: bool | str = True, c5: Literal["layer4", "attention"] = "layer4") -> None:
         super().__init__()
         self.net = _clip(pretrained).visual
         self.pool = DenseAttentionPool(self.net.attnpool) if c5 == "attention" else None
@@ -109,7 +153,7 @@ class ClipTextEncoder(nn.Module):
 
     causal: Tensor  # (L, L), -inf above the diagonal
 
-    def __init__(self, *, pretrained: bool = True, tokens: int = 30) -> None:
+    def __init__(self, *, pretrained: bool | str = True, tokens: int = 30) -> None:
         super().__init__()
         net = _clip(pretrained)
         if not 2 < tokens <= net.positional_embedding.shape[0]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import huggingface_hub
 import numpy as np
 import open_clip
 import pytest
@@ -13,7 +15,7 @@ import timm
 import torch
 import torch.nn.functional as F
 from open_clip.modified_resnet import AttentionPool2d
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from jmceln_core.config import ConfigError, ImageEncoderConfig, TextEncoderConfig
@@ -85,6 +87,112 @@ def pretrained(repository: Path) -> Path:
     if not path.exists():
         pytest.skip("needs the published weights in ../shared/pretrained, which are not part of a clone")
     return path
+
+
+# ---- CLIP from a file
+
+
+@pytest.fixture
+def narrow(monkeypatch: pytest.MonkeyPatch) -> dict[str, Tensor]:
+    """Random weights of a narrow CLIP, by CLIP's names; the encoders then build the narrow one."""
+    vision = {"image_size": 64, "layers": [1, 1, 1, 1], "width": 8, "patch_size": None}
+    text = {"context_length": 77, "vocab_size": 50, "width": 32, "heads": 2, "layers": 1}
+    description = {"embed_dim": 16, "quick_gelu": True, "vision_cfg": vision, "text_cfg": text}
+    monkeypatch.setattr(open_clip, "get_model_config", lambda name: description)
+    torch.manual_seed(3)
+    state = clip._clip(False).state_dict()
+    return {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
+
+
+def script(state: dict[str, Tensor]) -> torch.jit.ScriptModule:
+    """TorchScript with these tensors and OpenAI's three notes beside them."""
+    root = nn.Module()
+    notes = dict.fromkeys(("input_resolution", "context_length", "vocab_size"), torch.tensor(224))
+    for key, value in {**state, **notes}.items():
+        *parents, name = key.split(".")
+        module = root
+        for parent in parents:
+            if parent not in module._modules:
+                module.add_module(parent, nn.Module())
+            module = module.get_submodule(parent)
+        module.register_buffer(name, value)
+    return torch.jit.script(root)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("kind", ["script", "state dict", "safetensors"])
+def test_clip_starts_from_a_file(narrow: dict[str, Tensor], kind: str, tmp_path: Path) -> None:
+    path = tmp_path / ("open_clip_model.safetensors" if kind == "safetensors" else "RN101.pt")
+    if kind == "safetensors":
+        save_file({k: v.contiguous() for k, v in narrow.items()}, path)
+    elif kind == "script":
+        script(narrow).save(str(path))
+    else:
+        torch.save({"state_dict": narrow}, path)
+    config = ImageEncoderConfig(pretrained=str(path))
+    image = build_image_encoder(config, pretrained=config.pretrained)
+    text = build_text_encoder(TextEncoderConfig(), pretrained=str(path))
+    expected = {k: v.float() for k, v in narrow.items()}
+    for key, value in image.state_dict().items():  # type: ignore[attr-defined]
+        assert torch.equal(value, expected["visual." + key.removeprefix("net.")]), key
+    assert torch.equal(text.embedding.weight, expected["token_embedding.weight"])  # type: ignore[attr-defined]
+    assert torch.equal(text.positions, expected["positional_embedding"][:30])  # type: ignore[attr-defined]
+
+
+class Evil:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (exec, ("raise SystemExit('ran')",))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("gone.pt", None, r"no weights can be read from it \(no such file\)"),
+        ("broken.pt", b"abc", "no weights can be read from it"),
+        ("broken.safetensors", b"abc", "no weights can be read from it"),
+        ("evil.pt", Evil(), "no weights can be read from it"),
+        (
+            "other.pt",
+            {"conv.weight": torch.zeros(1)},
+            "not the weights of this encoder: positional_embedding is missing, and ",
+        ),
+        ("number.pt", 5, "no weights can be read from it"),
+    ],
+)
+def test_a_file_that_is_not_clip_is_named(
+    narrow: dict[str, Tensor], name: str, content: Any, said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        torch.save(content, path)
+    with pytest.raises(ConfigError, match=f"pretrained: .*{name}: {said}"):
+        build_text_encoder(TextEncoderConfig(), pretrained=str(path))
+
+
+def test_without_a_network_clip_says_what_it_wanted_and_the_way_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(
+        ConfigError, match=r"RN101-quickgelu, openai.*text_encoder\.pretrained: OpenAI's RN101\.pt"
+    ) as error:
+        clip._clip(True)
+    assert "\n" not in str(error.value)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("name", ["dinov2_vits14", "tiny_vit_5m"])
+def test_the_other_encoders_start_from_a_file_too(name: Any, tmp_path: Path) -> None:
+    net = build_image_encoder(ImageEncoderConfig(name=name), pretrained=False).trunk_module
+    save_file(net.state_dict(), tmp_path / "mine.safetensors")
+    again = build_image_encoder(ImageEncoderConfig(name=name), pretrained=str(tmp_path / "mine.safetensors"))
+    own = again.trunk_module.state_dict()
+    assert all(torch.equal(value, own[key]) for key, value in net.state_dict().items())
+    with pytest.raises(ConfigError, match=r"pretrained: .*gone\.safetensors"):
+        build_image_encoder(ImageEncoderConfig(name=name), pretrained=str(tmp_path / "gone.safetensors"))
 
 
 # ---- CLIP, image

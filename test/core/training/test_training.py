@@ -258,18 +258,6 @@ def test_a_small_shared_memory_is_named_with_its_remedy(data_root: Path, tmp_pat
     assert "Traceback" not in done.stderr
 
 
-def test_workers_are_forked_without_a_warning_of_tokenizers(
-    small: TrainConfig, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("TOKENIZERS_PARALLELISM", raising=False)
-    text = "text_encoder={name: minilm_l2, frozen: true}"
-    config = replace(small, data=replace(small.data, workers=1), model_overrides=(text,))
-    trainer = Trainer(config, tmp_path / "run", device="cpu")
-    trainer.model.text_encoder.tokenize(["the red ball"] * 9)
-    assert len(list(trainer.feed.loader(trainer.feed.validation))) == 2
-    assert "tokenizers" not in capfd.readouterr().err
-
-
 def test_an_unreadable_picture_is_counted_and_the_run_goes_on(small: TrainConfig, tmp_path: Path) -> None:
     root = build(tmp_path / "broken")
     trainer = Trainer(replace(small, data=replace(small.data, root=root)), tmp_path / "run", device="cpu")
