@@ -136,15 +136,14 @@ class DecisionConfig(Checked):
     AT = "decision."
 
 
-_SIDES = {"clip_rn101": 32, "dinov2_vits14": 56, "tiny_vit_5m": 32}  # so that every level is whole
-
-
 @dataclass(frozen=True)
 class ModelConfig(Checked):
-    """The network. The defaults are the paper's (section 4, implementation details) or say what they are."""
+    """The network. The defaults are the paper's (section 4, implementation details) or say what they are; but for
+    `resize`, which older checkpoints lack: they are letterboxed."""
 
     name: str = "paper"  # shown by Segmenter.name
-    image_size: Positive = 416  # S, side of the square letterboxed input in pixels (paper)
+    image_size: Positive = 416  # S, side of the square input in pixels (paper)
+    resize: Literal["letterbox", "squash"] = "letterbox"  # into the square: padded, or stretched (paper)
     image_encoder: ImageEncoderConfig = field(default_factory=ImageEncoderConfig)
     text_encoder: TextEncoderConfig = field(default_factory=TextEncoderConfig)
     channels: Positive = 1024  # C (paper)
@@ -185,9 +184,6 @@ class ModelConfig(Checked):
         for name in ("dilations", "head_channels"):
             if not getattr(self, name):
                 raise ConfigError(f"{name}=[]: must be one or more numbers")
-        step = _SIDES.get(self.image_encoder.name, 1)
-        if self.image_size % step:
-            raise ConfigError(f"image_size={self.image_size}: {self.image_encoder.name} needs a multiple of {step}")
         if self.channels % 4:
             raise ConfigError(f"channels={self.channels}: must be divisible by 4 (LSRAN and PAN split it)")
         if self.channels % self.heads:

@@ -1,4 +1,4 @@
-"""The one letterbox of the project: a picture of any size into the network's square, and every answer back.
+"""The one way of the project from a picture of any size into the network's square, and of every answer back.
 
 Coordinates follow OpenCV and ROS: x (u) to the right, y (v) down, and the integer (u, v) is the *centre* of a pixel.
 A box is (x, y, w, h) on pixel *edges*: pixel i covers [i, i + 1), so a box around columns 3 and 4 is x = 3, w = 2.
@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import cv2
 import numpy as np
 
 # About the mean colour of photographs (ImageNet's): the padding is near zero once an encoder has normalised it.
 PAD_COLOUR = (124, 116, 104)
+
+# How a picture fills the square: padded, its aspect kept, or stretched over all of it, as the paper does it.
+Resize = Literal["letterbox", "squash"]
 
 # Rows unwarped at a time: the temporaries of a block stay in the processor's cache, however large the picture.
 _BLOCK_ROWS = 64
@@ -28,12 +32,16 @@ class Letterbox:
     shorter axis may be scaled by slightly more or less than `scale`; points, boxes and maps use each axis's exact
     factor, so that they agree with the resized pixels.
 
+    With `resize` "squash" the picture is stretched over the whole square instead: no padding, and an axis of its own
+    scale each. All else is the same.
+
     Raises ValueError if height, width or size is not a positive whole number.
     """
 
     height: int
     width: int
     size: int
+    resize: Resize = "letterbox"
 
     def __post_init__(self) -> None:
         for name in ("height", "width", "size"):
@@ -43,19 +51,21 @@ class Letterbox:
 
     @property
     def scale(self) -> float:
-        """Letterboxed pixels per picture pixel, along the longer side."""
+        """Pixels of the square per picture pixel, along the longer side."""
         return self.size / max(self.height, self.width)
 
     @cached_property
     def content(self) -> tuple[int, int]:
-        """(width, height) of the picture inside the square, in letterboxed pixels."""
+        """(width, height) of the picture inside the square, in pixels of the square."""
+        if self.resize == "squash":
+            return self.size, self.size
         longer = max(self.height, self.width)
         width, height = (max(1, (2 * side * self.size + longer) // (2 * longer)) for side in (self.width, self.height))
         return width, height
 
     @cached_property
     def pad(self) -> tuple[int, int]:
-        """(left, top) padding in letterboxed pixels."""
+        """(left, top) padding in pixels of the square."""
         width, height = self.content
         return (self.size - width) // 2, (self.size - height) // 2
 
@@ -70,8 +80,7 @@ class Letterbox:
                 f"expected a ({self.height}, {self.width}, 3) uint8 picture, not {rgb.shape} {rgb.dtype}: "
                 "make a Letterbox for this picture's own size"
             )
-        method = cv2.INTER_AREA if self.scale < 1 else cv2.INTER_LINEAR
-        content = cv2.resize(np.ascontiguousarray(rgb), self.content, interpolation=method)
+        content = self._resized(rgb, cv2.INTER_LINEAR)
         (left, top), (width, height) = self.pad, self.content
         right, bottom = self.size - left - width, self.size - top - height
         return cv2.copyMakeBorder(content, top, bottom, left, right, cv2.BORDER_CONSTANT, value=PAD_COLOUR)
@@ -79,16 +88,15 @@ class Letterbox:
     def mask(self, mask: np.ndarray) -> np.ndarray:
         """(H, W) bool -> (size, size) bool; the padding is false.
 
-        When shrinking, a pixel is true if more than half of its area was; something much thinner than a letterboxed
-        pixel can vanish. When enlarging, it is the nearest pixel's value.
+        When shrinking, a pixel is true if more than half of its area was; something much thinner than a pixel of the
+        square can vanish. When enlarging, it is the nearest pixel's value.
         """
         if mask.shape != (self.height, self.width):
             raise ValueError(
                 f"expected a ({self.height}, {self.width}) mask, not {mask.shape}: "
                 "make a Letterbox for this picture's own size"
             )
-        method = cv2.INTER_AREA if self.scale < 1 else cv2.INTER_NEAREST_EXACT
-        share = cv2.resize(np.ascontiguousarray(mask, np.float32), self.content, interpolation=method)
+        share = self._resized(mask.astype(np.float32), cv2.INTER_NEAREST_EXACT)
         square = np.zeros((self.size, self.size), bool)
         square[self._window] = share.reshape(self.content[::-1]) > 0.5
         return square
@@ -131,6 +139,14 @@ class Letterbox:
         """(..., 4) boxes (x, y, w, h) in the square -> (..., 4) float64 in the picture; not clipped to it."""
         xywh = np.asarray(xywh, np.float64)
         return np.concatenate([(xywh[..., :2] - self.pad) / self._factors, xywh[..., 2:] / self._factors], axis=-1)
+
+    def _resized(self, pixels: np.ndarray, enlarge: int) -> np.ndarray:
+        """The picture at the size of `content`: what shrinks by area averages, then what grows by the method given."""
+        pixels = np.ascontiguousarray(pixels)
+        least = min(self.content[0], self.width), min(self.content[1], self.height)
+        if least != (self.width, self.height):
+            pixels = cv2.resize(pixels, least, interpolation=cv2.INTER_AREA)
+        return pixels if least == self.content else cv2.resize(pixels, self.content, interpolation=enlarge)
 
     @property
     def _window(self) -> tuple[slice, slice]:

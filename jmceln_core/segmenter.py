@@ -119,7 +119,7 @@ class Segmenter:
             self._picture = None
             check_picture(rgb)
             height, width = rgb.shape[:2]
-            letterbox = Letterbox(height, width, self.config.image_size)
+            letterbox = Letterbox(height, width, self.config.image_size, self.config.resize)
             self._picture = letterbox, self._see(letterbox.image(rgb))
             self._last_queries, self._queries = self._queries, {}
 
@@ -209,7 +209,7 @@ class Segmenter:
 
     @torch.inference_mode()
     def _see(self, square: np.ndarray) -> ImageFeatures:
-        """The image half on a (S, S, 3) uint8 letterboxed picture."""
+        """The image half on a (S, S, 3) uint8 square."""
         pixels = torch.from_numpy(square).to(self.device).permute(2, 0, 1)[None].float() / 255
         with self._autocast():
             return self._model.encode_image(pixels)

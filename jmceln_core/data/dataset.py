@@ -24,6 +24,7 @@ from jmceln_core.data.grounding import DataError, Expression, GroundingData, Pic
 from jmceln_core.data.mirror import can_mirror, mirror_text
 from jmceln_core.data.sampling import Group, outline, plan_picture
 from jmceln_core.data.views import View
+from jmceln_core.geometry import Resize
 
 SAME = 0.8  # instances that overlap by more IoU than this are the same thing annotated twice
 ATTEMPTS = 20  # pictures tried in the place of one that cannot be read
@@ -94,11 +95,11 @@ def all_texts(data: GroundingData, config: DataConfig) -> set[str]:
 class SampleBuilder:
     """Turns a picture and S sentences about it into a Sample.
 
-    image_size: side of the letterboxed square; mask_size: of the mask logits, which cover it. With `instances` the
+    image_size: side of the square; mask_size: of the mask logits, which cover it. With `instances` the
     instances' own coverages are made as well (for a contrast between them). `cache` holds features of a frozen image
     encoder: then views are the cached ones. `composition` now and then puts a picture of its own in the place of a
     training picture. `view_size`: side of the square of training's views where a teacher sees more of them than the
-    network does; 0: image_size.
+    network does; 0: image_size. `resize`: how the picture fills the square.
     """
 
     config: DataConfig
@@ -108,6 +109,7 @@ class SampleBuilder:
     cache: FeatureCache | None = None
     composition: Composition | None = None
     view_size: int = 0
+    resize: Resize = "letterbox"
 
     def __call__(
         self, picture: Picture, sentences: Sequence[Expression], rng: np.random.Generator | None = None
@@ -133,11 +135,11 @@ class SampleBuilder:
         if self.cache is not None:
             image, trunk = self.cache.read(picture, index, mirrored=flip)
         else:
-            image = view.image(picture, picture.load(), size)
+            image = view.image(picture, picture.load(), size, self.resize)
             image = image[:, ::-1] if flip else image
         means = {target for e in sentences for target in e.targets}
         masks = {
-            i.id: view.mask(picture, i.mask(picture.height, picture.width), size)
+            i.id: view.mask(picture, i.mask(picture.height, picture.width), size, self.resize)
             for i in picture.instances
             if self.instances or i.id in means
         }

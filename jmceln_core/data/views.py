@@ -22,7 +22,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from jmceln_core.data.grounding import Instance, Picture
-from jmceln_core.geometry import PAD_COLOUR, Letterbox
+from jmceln_core.geometry import PAD_COLOUR, Letterbox, Resize
 
 LARGEST_FRAME = 1.5  # longest side of the frame over the picture's longest side
 SMALLEST_CROP = 0.5  # of each side, what a crop keeps at least
@@ -71,12 +71,12 @@ class View:
             gain, gamma = rng.uniform(0.75, 1.2), rng.uniform(0.8, 1.25)
         return View(border, False, gain, gamma)
 
-    def letterbox(self, picture: Picture, size: int) -> Letterbox:
-        """The letterbox of the cropped or framed picture."""
+    def letterbox(self, picture: Picture, size: int, resize: Resize = "letterbox") -> Letterbox:
+        """The way of the cropped or framed picture into the square."""
         left, top, right, bottom = self.border
-        return Letterbox(picture.height + top + bottom, picture.width + left + right, size)
+        return Letterbox(picture.height + top + bottom, picture.width + left + right, size, resize)
 
-    def image(self, picture: Picture, rgb: np.ndarray, size: int) -> np.ndarray:
+    def image(self, picture: Picture, rgb: np.ndarray, size: int, resize: Resize = "letterbox") -> np.ndarray:
         """(H, W, 3) uint8 picture -> (size, size, 3) uint8 square."""
         rgb = self._cut(rgb)
         if (self.gain, self.gamma) != (1.0, 1.0):
@@ -87,15 +87,15 @@ class View:
             rgb = cv2.copyMakeBorder(
                 np.ascontiguousarray(rgb), top, bottom, left, right, cv2.BORDER_CONSTANT, value=PAD_COLOUR
             )
-        return self.letterbox(picture, size).image(rgb)
+        return self.letterbox(picture, size, resize).image(rgb)
 
-    def mask(self, picture: Picture, mask: np.ndarray, size: int) -> np.ndarray:
+    def mask(self, picture: Picture, mask: np.ndarray, size: int, resize: Resize = "letterbox") -> np.ndarray:
         """(H, W) bool mask -> (size, size) bool, in step with `image`."""
         mask = self._cut(mask)
         if any(self._padding):
             left, top, right, bottom = self._padding
             mask = np.pad(mask, ((top, bottom), (left, right)))
-        return self.letterbox(picture, size).mask(mask)
+        return self.letterbox(picture, size, resize).mask(mask)
 
     @property
     def _padding(self) -> tuple[int, ...]:

@@ -180,6 +180,7 @@ def summarise(report: Report, *, draws: int = bootstrap.DRAWS, level: float = 0.
         "protocol": dataclasses.asdict(report.protocol),
         "size": report.size,
         "side": report.side,
+        "resize": report.resize,
         "interval": interval_about(**options),
         "main": main_origin(report.records or [record for records in trivial.values() for record in records]),
     }
@@ -451,7 +452,8 @@ def compared_at(summary: Mapping[str, Any]) -> str:
     """The size of the comparison in words."""
     if summary["side"] is None:
         return "at the picture's own size"
-    how = "squashed to" if summary["size"] == "squashed" else "in the network's letterboxed square,"
+    fills = {"letterbox": "letterboxed", "squash": "squashed"}[summary.get("resize", "letterbox")]
+    how = "squashed to" if summary["size"] == "squashed" else f"in the network's {fills} square,"
     return f"{how} {summary['side']} x {summary['side']} pixels"
 
 

@@ -22,6 +22,7 @@ from jmceln_core.evaluation.landing import landing
 from jmceln_core.evaluation.metrics import overlap, points_inside
 from jmceln_core.evaluation.protocol import Protocol, Size
 from jmceln_core.evaluation.scene import Region, Scene, Truth, side_of
+from jmceln_core.geometry import Resize
 from jmceln_core.segmenter import Segmenter, normalise_text
 
 Data = TypeVar("Data", GroundingData, BoxData)
@@ -90,6 +91,7 @@ class Report:
     machine: dict[str, str | int] = field(default_factory=dict)
     size: Size = "original"  # what the masks were compared in
     side: int | None = None  # of that square; None: at the picture's own size
+    resize: Resize = "letterbox"  # how the picture fills the network's square, where that is what they were compared in
     unread: list[str] = field(default_factory=list)  # the pictures that cannot be read, and why
 
 
@@ -111,10 +113,10 @@ def evaluate(
 ) -> Report:
     """Answer every sentence of `data`, picture by picture, the image half once a picture.
 
-    `size` "original" compares masks at the picture's own size, "input" in the network's letterboxed square, "squashed"
-    in a square of 480 pixels; None: as the protocol says. Without a segmenter only the trivial answers are given, and
-    no picture is read. To the sentences about a picture that cannot be read there are no answers, and they count 0
-    (`Report.unread`). Raises DataError if that is every picture, and ValueError for size "input" without a segmenter.
+    `size` "original" compares masks at the picture's own size, "input" in the network's square, "squashed" in a square
+    of 480 pixels; None: as the protocol says. Without a segmenter only the trivial answers are given, and no picture is
+    read. To the sentences about a picture that cannot be read there are no answers, and they count 0 (`Report.unread`).
+    Raises DataError if that is every picture, and ValueError for size "input" without a segmenter.
     """
     size = size or protocol.size
     report = Report(
@@ -125,13 +127,14 @@ def evaluate(
         machine.describe(segmenter.device) if segmenter else {},
         size,
         side_of(segmenter, size),
+        segmenter.config.resize if segmenter and size == "input" else "letterbox",
     )
     work = [(data.pictures[key], expressions) for key, expressions in data.by_picture().items() if expressions]
     if segmenter and work:
         warm_up(segmenter, work[0][0].height, work[0][0].width)
     with tqdm(total=len(data.expressions), desc="evaluate", unit="sentence", disable=None) as progress:
         for picture, expressions in work:
-            scene = Scene(picture, report.side, squashed=size == "squashed")
+            scene = Scene(picture, report.side, report.resize, squashed=size == "squashed")
             if segmenter:
                 pixels = readable(scene.pixels, report.unread, len(work))
                 if pixels is None:

@@ -1,4 +1,4 @@
-"""A picture as its masks are compared: at its own size, letterboxed into the network's square, or squashed to one."""
+"""A picture as its masks are compared: at its own size, in the network's square, or squashed to another."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from jmceln_core.data.grounding import Instance, Picture
 from jmceln_core.evaluation import metrics
 from jmceln_core.evaluation.protocol import SQUASHED, Size
-from jmceln_core.geometry import Letterbox
+from jmceln_core.geometry import Letterbox, Resize
 from jmceln_core.segmenter import Segmenter
 
 
@@ -37,14 +37,17 @@ class Truth(NamedTuple):
 class Scene:
     """A picture of H x W pixels for an evaluation in a square of `side` pixels (None: at the picture's own size).
 
-    Into the square it is letterboxed, as the network does it: a Segmenter that is given the square, as `pixels` makes
-    it, sees what it would have seen of the picture, and the answer stays in the square. Or it is `squashed`: then the
+    Into the square it goes by `resize`, as the network's: a Segmenter that is given the square, as `pixels` makes it,
+    sees what it would have seen of the picture, and the answer stays in the square. Or it is `squashed`: then the
     Segmenter gets the picture, and its answer is squashed (`warp`).
     """
 
-    def __init__(self, picture: Picture, side: int | None = None, *, squashed: bool = False) -> None:
+    def __init__(
+        self, picture: Picture, side: int | None = None, resize: Resize = "letterbox", *, squashed: bool = False
+    ) -> None:
         self.picture = picture
-        self._letterbox = None if side is None or squashed else Letterbox(picture.height, picture.width, side)
+        inside = side is not None and not squashed
+        self._letterbox = Letterbox(picture.height, picture.width, side, resize) if inside else None
         self._square = (side, side) if side is not None and squashed else None
         self._truths: dict[tuple[int, ...], Truth] = {}
 

@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jmceln_core.config import ModelConfig
+from jmceln_core.config import ConfigError, ModelConfig
 from jmceln_core.model.colour_path import ColourPath
 from jmceln_core.model.encoders import (
+    SIDES,
     ImageEncoder,
     TextEncoder,
     TextFeatures,
@@ -340,7 +341,11 @@ _SAME = (
 
 def build_model(config: ModelConfig, *, pretrained: bool = False) -> JMCELN:
     """The network a config describes. `pretrained` loads the encoders' published weights, or a file's, where the config
-    asks for them; leave it off when a checkpoint is loaded afterwards."""
+    asks for them; leave it off when a checkpoint is loaded afterwards. Raises ConfigError for a side that the image
+    encoder cannot take."""
+    step = SIDES.get(config.image_encoder.name, 1)
+    if config.image_size % step:
+        raise ConfigError(f"image_size={config.image_size}: {config.image_encoder.name} needs a multiple of {step}")
     return JMCELN(
         build_image_encoder(
             config.image_encoder,

@@ -88,7 +88,11 @@ def take_statistics(model: JMCELN, batches: Iterable[Batch]) -> None:
 def _batches(training: GroundingData, config: DataConfig, model: ModelConfig, count: int) -> Iterator[Batch]:
     """So many batches of training pictures, in a drawn order."""
     steps = StepDataset(
-        training, SampleBuilder(config, model.image_size, model.mask_size), images=8, sentences=5, seed=5
+        training,
+        SampleBuilder(config, model.image_size, model.mask_size, resize=model.resize),
+        images=8,
+        sentences=5,
+        seed=5,
     )
     for step in tqdm(range(count), desc="statistics", unit="batch"):
         yield steps[step][0]

@@ -35,6 +35,11 @@ class Teacher:
                 f"distil.teacher={config.teacher} sees pictures of {self.side} x {self.side}, the model those of "
                 f"{student.image_size} x {student.image_size}: the first must be a whole multiple of the second"
             )
+        if saved.config.resize != student.resize:
+            raise ConfigError(
+                f"distil.teacher={config.teacher} sees pictures with resize={saved.config.resize}, the model with "
+                f"resize={student.resize}: they must see the same"
+            )
         if config.coarse and not (student.deep_supervision and student.cascade):
             raise ConfigError(
                 f"distil.coarse={config.coarse} needs a model with deep_supervision=true and cascade=true; "

@@ -25,6 +25,7 @@ from tqdm import tqdm
 from jmceln_core.data.grounding import DataError, Picture
 from jmceln_core.data.views import View
 from jmceln_core.files import whole
+from jmceln_core.geometry import Resize
 from jmceln_core.model.encoders import ImageEncoder, TextEncoder, TextFeatures
 
 
@@ -60,13 +61,21 @@ def write_features(path: Path, tensors: dict[str, Tensor]) -> None:
 class ImageFeatureCache:
     """Trunk features of a frozen image encoder, a file per (picture, view) under FOLDER/<fingerprint>/.
 
-    `variant` is whatever else the features depend on, besides weights and image size: the encoder's configuration. The
-    encoder itself is not kept, so that processes that read the files need no copy of it.
+    `variant` is whatever else the features depend on, besides weights, image size and `resize`: the encoder's
+    configuration. The encoder itself is not kept, so that processes that read the files need no copy of it.
     """
 
-    def __init__(self, folder: str | Path, encoder: ImageEncoder, size: int, variant: object = None) -> None:
-        self.size = size
-        self.folder = Path(folder) / fingerprint(encoder.trunk_module, size, variant)
+    def __init__(
+        self,
+        folder: str | Path,
+        encoder: ImageEncoder,
+        size: int,
+        variant: object = None,
+        *,
+        resize: Resize = "letterbox",
+    ) -> None:
+        self.size, self.resize = size, resize
+        self.folder = Path(folder) / fingerprint(encoder.trunk_module, size, variant, resize)
         self.folder.mkdir(parents=True, exist_ok=True)
         # as they were when first looked at: a file is one thing to a run
         self._contents: dict[tuple[Path, int, int], str] = {}
@@ -89,7 +98,7 @@ class ImageFeatureCache:
                 path = self.path(picture, view)
                 if path.exists():
                     continue
-                square = View.draw(picture, view).image(picture, picture.load(), self.size)
+                square = View.draw(picture, view).image(picture, picture.load(), self.size, self.resize)
             except DataError as error:
                 tqdm.write(f"skipped: {error}")
                 continue

@@ -49,6 +49,7 @@ class Feed:
             composition=self._composition(training),
             cache=self._cache_images(training, validation),
             view_size=view_size,
+            resize=model_config.resize,
         )
         existence = self._existence(validation)
         self.texts = self._cache_texts(training, validation, existence)
@@ -130,7 +131,13 @@ class Feed:
             )
         if data.crop or data.photometric:
             raise ConfigError("cached features know data.views views of a picture: set data.crop and photometric to 0")
-        cache = ImageFeatureCache(data.cache, self.model.image_encoder, self.model_config.image_size, encoder.blocks)
+        cache = ImageFeatureCache(
+            data.cache,
+            self.model.image_encoder,
+            self.model_config.image_size,
+            encoder.blocks,
+            resize=self.model_config.resize,
+        )
         self.model.to(self.fabric.device)
         rank, world = self.fabric.global_rank, self.fabric.world_size
         pictures = [*training.pictures.values(), *validation.pictures.values()]

@@ -42,6 +42,7 @@ def test_the_paper_preset_is_the_papers_numbers() -> None:
     paper = load_model_config("paper")
     assert (paper.image_size, paper.channels, paper.stages, paper.queries, paper.heads) == (416, 1024, 6, 20, 8)
     assert (paper.image_encoder.name, paper.text_encoder.name, paper.text_encoder.tokens) == ("clip_rn101",) * 2 + (30,)
+    assert paper.resize == "squash"
     assert (paper.fusion, paper.norm, paper.image_encoder.c5) == ("neck", "batch", "layer4")
     assert paper.lsran
     assert paper.cascade
@@ -56,6 +57,14 @@ def test_what_goes_beyond_the_paper_is_off_in_its_preset() -> None:
     assert paper.pan_gates == "product"
     assert not paper.image_encoder.frozen
     assert not paper.text_encoder.frozen
+
+
+@pytest.mark.parametrize("name", ["bundled", "nano", "tiny", "ablation", "study"])
+def test_other_presets_and_older_checkpoints_are_letterboxed(name: str) -> None:
+    config = load_model_config(name)
+    assert config.resize == "letterbox"
+    older = {key: value for key, value in to_dict(config).items() if key != "resize"}
+    assert from_dict(ModelConfig, older) == config
 
 
 def test_base_is_the_paper_at_another_width() -> None:
@@ -154,7 +163,6 @@ def test_a_bad_override_names_the_field_and_what_is_allowed(override: str, messa
         (["iou_head=true", "cascade=false"], "presence_head and iou_head need cascade=true"),
         (["dense_from=6"], "dense_from=6: must be below stages=6"),
         (["dense_from=-1"], "dense_from=-1"),
-        (["image_size=400"], "image_size=400: clip_rn101 needs a multiple of 32"),
         (["image_encoder.blocks=[]"], "image_encoder.blocks=[]"),
         (["image_encoder.blocks=[8, 99]"], "image_encoder.blocks=[8, 99]: must be from 1 to 12"),
         (["text_encoder.tokens=78"], "text_encoder.tokens=78: clip_rn101 reads no more than 77"),

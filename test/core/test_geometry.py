@@ -10,7 +10,9 @@ from jmceln_core.geometry import PAD_COLOUR, Letterbox
 
 sides = st.integers(1, 700)
 sizes = st.integers(1, 500)
+RESIZES = ("letterbox", "squash")
 letterboxes = st.builds(Letterbox, height=sides, width=sides, size=sizes)
+squares = st.builds(Letterbox, height=sides, width=sides, size=sizes, resize=st.sampled_from(RESIZES))
 
 
 @pytest.mark.parametrize(
@@ -51,18 +53,18 @@ def test_bad_sizes_are_refused(bad):
         Letterbox(*bad)
 
 
-@given(letterboxes, st.lists(st.tuples(st.floats(-50, 900), st.floats(-50, 900)), max_size=5))
+@given(squares, st.lists(st.tuples(st.floats(-50, 900), st.floats(-50, 900)), max_size=5))
 def test_points_return(letterbox, points):
     xy = np.array(points, float).reshape(-1, 2)
     np.testing.assert_allclose(letterbox.points_back(letterbox.points(xy)), xy, atol=1e-6)
 
 
-@given(letterboxes, st.tuples(*[st.floats(-50, 900)] * 4))
+@given(squares, st.tuples(*[st.floats(-50, 900)] * 4))
 def test_boxes_return(letterbox, box):
     np.testing.assert_allclose(letterbox.box_back(letterbox.box(box)), box, atol=1e-6)
 
 
-@given(letterboxes)
+@given(squares)
 def test_the_whole_picture_is_the_content(letterbox):
     whole = letterbox.box((0, 0, letterbox.width, letterbox.height))
     np.testing.assert_allclose(whole, (*letterbox.pad, *letterbox.content), atol=1e-9)
@@ -139,7 +141,7 @@ def test_mask_is_true_where_more_than_half_is_covered(height, width, size):
     np.testing.assert_array_equal(letterbox.mask(mask)[clear], expected[clear] > 0.5)
 
 
-@given(letterboxes)
+@given(squares)
 @settings(max_examples=50, deadline=None)
 def test_full_mask_is_the_content_and_empty_mask_stays_empty(letterbox):
     full = np.ones((letterbox.height, letterbox.width), bool)
@@ -176,6 +178,47 @@ def test_rectangle_masks_return_within_a_letterboxed_pixel(height, width, size, 
     assert not (shrunk & ~back).any()
 
 
+def test_a_squashed_picture_fills_the_square():
+    box = Letterbox(480, 640, 416, "squash")
+    assert (box.content, box.pad) == ((416, 416), (0, 0))
+    rgb = np.random.default_rng(4).integers(0, 256, (480, 640, 3), np.uint8)
+    np.testing.assert_array_equal(box.image(rgb), cv2.resize(rgb, (416, 416), interpolation=cv2.INTER_AREA))
+    np.testing.assert_allclose(box.points([[-0.5, -0.5], [639.5, 479.5]]), [[-0.5, -0.5], [415.5, 415.5]])
+    np.testing.assert_allclose(box.box([64, 48, 320, 240]), [41.6, 41.6, 208, 208])
+
+
+@pytest.mark.parametrize(("height", "width", "size"), [(120, 90, 40), (97, 61, 61), (240, 50, 33)])
+def test_a_squashed_mask_is_what_covers_half_of_a_pixel(height, width, size):
+    mask = cv2.GaussianBlur(np.random.default_rng(7).random((height, width)), (0, 0), 4) > 0.5
+    box = Letterbox(height, width, size, "squash")
+    expected = area_share(mask, box)
+    clear = abs(expected - 0.5) > 1e-4
+    np.testing.assert_array_equal(box.mask(mask)[clear], expected[clear] > 0.5)
+
+
+def test_a_squashed_axis_that_grows_takes_the_nearest_pixel_and_one_that_shrinks_the_mean():
+    mask = np.random.default_rng(5).random((120, 20)) > 0.5
+    box = Letterbox(120, 20, 40, "squash")  # a third of the rows, twice the columns
+    expected = np.repeat(mask.reshape(40, 3, 20).mean(1) > 0.5, 2, axis=1)
+    np.testing.assert_array_equal(box.mask(mask), expected)
+    flat = np.full((120, 20, 3), 50, np.uint8)
+    assert (box.image(flat) == 50).all()
+
+
+@given(st.integers(40, 400), st.integers(40, 400), st.integers(64, 500), st.data())
+@settings(max_examples=40, deadline=None)
+def test_rectangles_return_from_a_squashed_square(height, width, size, data):
+    box = Letterbox(height, width, size, "squash")
+    x, y = data.draw(st.integers(0, width - 1)), data.draw(st.integers(0, height - 1))
+    mask = np.zeros((height, width), bool)
+    mask[y : y + data.draw(st.integers(1, height)), x : x + data.draw(st.integers(1, width))] = True
+    back = box.unwarp(box.mask(mask)) > 0.5
+    reach = [int(np.ceil(side / size)) if side > size else 1 for side in (height, width)]
+    kernel = np.ones((2 * reach[0] + 1, 2 * reach[1] + 1), np.uint8)
+    assert not (back & ~(cv2.dilate(mask.astype(np.uint8), kernel) > 0)).any()
+    assert not ((cv2.erode(mask.astype(np.uint8), kernel, borderValue=1) > 0) & ~back).any()
+
+
 def naive_unwarp(square, letterbox):
     """Naive float64 bilinear sampling, pixel by pixel, of the map pixels that touch the picture."""
     (h, w), size = square.shape, letterbox.size
@@ -194,14 +237,18 @@ def naive_unwarp(square, letterbox):
     return picture
 
 
-@given(st.integers(1, 12), st.integers(1, 12), st.integers(1, 16), st.integers(1, 9), st.integers(1, 9))
-@example(3, 4, 8, 8, 8)
-@example(5, 12, 16, 4, 4)  # the content's border falls inside a map pixel
-@example(1, 12, 5, 2, 9)
-@settings(max_examples=40, deadline=None)
-def test_unwarp_is_bilinear_at_any_resolution(height, width, size, h, w):
+@given(
+    *(st.integers(1, 12), st.integers(1, 12), st.integers(1, 16), st.integers(1, 9), st.integers(1, 9)),
+    st.sampled_from(RESIZES),
+)
+@example(3, 4, 8, 8, 8, "letterbox")
+@example(5, 12, 16, 4, 4, "letterbox")  # the content's border falls inside a map pixel
+@example(1, 12, 5, 2, 9, "letterbox")
+@example(5, 12, 16, 4, 9, "squash")
+@settings(max_examples=60, deadline=None)
+def test_unwarp_is_bilinear_at_any_resolution(height, width, size, h, w, resize):
     square = np.random.default_rng(h * 10 + w).random((h, w))
-    letterbox = Letterbox(height, width, size)
+    letterbox = Letterbox(height, width, size, resize)
     picture = letterbox.unwarp(square)
     assert picture.dtype == np.float32
     np.testing.assert_allclose(picture, naive_unwarp(square, letterbox), atol=1e-5)
@@ -223,7 +270,7 @@ def test_unwarp_never_mixes_the_padding_in():
     assert not letterbox.unwarp(square).any()
 
 
-@given(letterboxes, st.integers(1, 60))
+@given(squares, st.integers(1, 60))
 @settings(max_examples=50, deadline=None)
 def test_unwarp_of_a_constant_is_constant(letterbox, resolution):
     picture = letterbox.unwarp(np.full((resolution, resolution), 0.25))

@@ -81,12 +81,14 @@ def equal(a, b):
 # ---- from the network to the answer
 
 
-def test_answer_is_the_network_s_own(little, model, rgb):
+@pytest.mark.parametrize("resize", ["letterbox", "squash"])
+def test_answer_is_the_network_s_own(model, rgb, resize):
     """Naive: letterbox, network, softmax, un-warp, and only then the threshold."""
     network, config = model
+    little = Segmenter(network, dataclasses.replace(config, resize=resize), device="cpu")
     little.set_image(rgb)
     answer = little.segment("the red mug", probability=True)
-    letterbox = Letterbox(48, 60, 64)
+    letterbox = Letterbox(48, 60, 64, resize)
     pixels = torch.from_numpy(letterbox.image(rgb)).permute(2, 0, 1)[None] / 255
     with torch.no_grad():
         prediction = network.decode(network.encode_image(pixels), network.encode_text(["the red mug"]))

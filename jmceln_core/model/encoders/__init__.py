@@ -11,7 +11,18 @@ from jmceln_core.config import ConfigError, ImageEncoderConfig, TextEncoderConfi
 from jmceln_core.extras import require
 from jmceln_core.model.encoders.base import ImageEncoder, Levels, TextEncoder, TextFeatures, load_weights
 
-__all__ = ["ImageEncoder", "Levels", "TextEncoder", "TextFeatures", "build_image_encoder", "build_text_encoder"]
+__all__ = [
+    "SIDES",
+    "ImageEncoder",
+    "Levels",
+    "TextEncoder",
+    "TextFeatures",
+    "build_image_encoder",
+    "build_text_encoder",
+]
+
+# What an image's side must be a multiple of, so that every level is whole.
+SIDES = {"clip_rn101": 32, "dinov2_vits14": 56, "tiny_vit_5m": 32}
 
 
 def build_image_encoder(config: ImageEncoderConfig, *, pretrained: bool | str, fine: bool = True) -> ImageEncoder:

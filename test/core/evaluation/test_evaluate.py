@@ -513,6 +513,18 @@ def test_input_size_compares_in_the_letterboxed_square(data):
     assert "letterboxed square, 30 x 30 pixels" in report.markdown(summary | ABOUT)
 
 
+def test_input_size_of_a_network_that_squashes_is_its_square(data):
+    segmenter = Square()
+    segmenter.config = dataclasses.replace(Square.config, resize="squash")
+    found = evaluate(segmenter, data, protocol=LAVT, size="input")
+    box = Letterbox(HEIGHT, WIDTH, 30, "squash")
+    np.testing.assert_array_equal(segmenter.seen, box.image(data.pictures[3].load()))
+    whole = next(record for record in found.trivial["whole picture"] if record.text == "left ball")
+    assert whole.union == 900
+    summary = report.summarise(found, draws=10)
+    assert "squashed square, 30 x 30 pixels" in report.markdown(summary | ABOUT)
+
+
 def test_the_network_sees_the_same_at_either_size():
     """A square of the network's own size goes through the letterbox, there and back, unchanged."""
     rng = np.random.default_rng(0)

@@ -309,6 +309,12 @@ def test_every_parameter_learns(variant: str) -> None:
     assert {n for n in unlearned(model) if "in_proj_bias" not in n} == set()
 
 
+def test_a_side_that_the_encoder_cannot_take_is_refused() -> None:
+    for preset, side, step in (("paper", 400, 32), ("bundled", 400, 56), ("nano", 200, 32)):
+        with pytest.raises(ConfigError, match=rf"image_size={side}: .* multiple of {step}"):
+            build_model(load_model_config(preset, [f"image_size={side}"]))
+
+
 def test_every_parameter_of_the_papers_network_learns(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both CLIP encoders, the decoder narrow."""
     monkeypatch.setattr(clip, "_clip", lambda pretrained: copy.deepcopy(random_clip()))

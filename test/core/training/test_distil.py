@@ -229,6 +229,7 @@ def test_the_students_cached_features_are_not_the_teachers(config: TrainConfig, 
     [
         ({"image_size": 96}, (), "96 x 96, .* 64 x 64"),
         ({"image_size": 32}, (), "32 x 32, .* 64 x 64"),
+        ({"resize": "squash"}, (), "resize=squash, the model with resize=letterbox"),
         ({"presence_head": False}, (), r"distil\.presence=0\.5 needs a teacher with presence_head=true"),
         ({}, ("presence_head=false",), r"distil\.presence=0\.5 needs a model with presence_head=true"),
         ({}, ("deep_supervision=false", "mask_prompt=false"), r"distil\.coarse=0\.5 needs .*deep_supervision=true"),

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -31,6 +32,7 @@ from jmceln_core.config import (
     TrainConfig,
 )
 from jmceln_core.data.grounding import DataError
+from jmceln_core.geometry import PAD_COLOUR, Letterbox
 from jmceln_core.model import build_model
 from jmceln_core.train import main
 from jmceln_core.training import resume
@@ -133,6 +135,31 @@ def test_workers_change_nothing(small: TrainConfig, tmp_path: Path) -> None:
         settings = replace(small, data=replace(small.data, workers=workers), optim=replace(small.optim, epochs=1))
         Trainer(settings, tmp_path / str(workers), device="cpu").run()
     assert lines(tmp_path / "0") == lines(tmp_path / "2")
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_squashed_network_trains_and_validates_on_squashed_pictures(
+    config: TrainConfig, tmp_path: Path, cached: bool
+) -> None:
+    """And its cached features are none of a letterboxed network's."""
+    data = config.data if cached else replace(config.data, cache=None, views=1)
+    feeds = {}
+    for resize in ("letterbox", "squash"):
+        settings = replace(config, data=data, model_overrides=(f"resize={resize}",))
+        feeds[resize] = Trainer(settings, tmp_path / resize, device="cpu").feed
+    feed = feeds["squash"]
+    item, batch = feed.validation.items[0], feed.validation[0]
+    box = Letterbox(48, 64, 64, "squash")
+    np.testing.assert_array_equal(batch.images[0].permute(1, 2, 0).numpy(), box.image(item.picture.load()))
+    true = np.logical_or.reduce([i.mask(48, 64) for i in item.picture.instances if i.id in item.sentences[0].targets])
+    seen = batch.truth[0, 0].numpy() > 127
+    other = cv2.resize(box.mask(true).astype(np.float32), seen.shape, interpolation=cv2.INTER_AREA) > 0.5
+    assert (seen == other).mean() > 0.99
+    padded = torch.tensor(PAD_COLOUR)[:, None]
+    assert (feeds["letterbox"].validation[0].images[0, :, 0] == padded).all()
+    if cached:
+        folders = {str(getattr(feed.builder.cache, "folder", "")) for feed in feeds.values()}
+        assert len(folders) == 2
 
 
 def test_cached_features_know_what_they_depend_on_and_any_text(config: TrainConfig, tmp_path: Path) -> None:
