@@ -427,6 +427,13 @@ class OptimConfig(Checked):
 
     AT = "optim."
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.dense > self.sentences:
+            raise ConfigError(
+                f"optim.dense={self.dense}: must be at most optim.sentences={self.sentences}, or 0 for all"
+            )
+
 
 @dataclass(frozen=True)
 class LossConfig(Checked):

@@ -79,7 +79,7 @@ class Stage(nn.Module):
             normed = self.mix_norm(queries_NQC)
             queries_NQC = queries_NQC + self.mix(normed, normed, normed)
         groups = max(memory.shape[0], values.shape[0])
-        # the queries of an image's sentences attend together: its keys and values are not repeated
+        # where keys and values are the image's own, its sentences' queries attend together, and neither is repeated
         query = self.update_norm(queries_NQC).reshape(groups, -1, queries_NQC.shape[-1])
         attended = self.update(query, repeat(memory, groups), repeat(values, groups))
         queries_NQC = queries_NQC + attended.reshape(queries_NQC.shape)

@@ -14,11 +14,19 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 from lightning_fabric.strategies import DDPStrategy, ModelParallelStrategy
 from torch import Tensor, nn
-from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.torch_version import TorchVersion
 
 from jmceln_core.config import ConfigError, TrainConfig
 from jmceln_core.model import JMCELN
+
+LOWEST = "2.13"  # PyTorch that knows DistributedDataParallel's forward_sync_buffers; requirements/ says the same
+
+
+def check_torch(version: str = torch.__version__) -> None:
+    """Raise ConfigError for a PyTorch that is too old."""
+    if TorchVersion(version) < LOWEST:
+        raise ConfigError(f"PyTorch {version} is too old to train with: pip install 'torch>={LOWEST}'")
 
 
 def make_fabric(config: TrainConfig, device: str | torch.device | None, *, some_unused: bool = False) -> Fabric:
@@ -27,6 +35,7 @@ def make_fabric(config: TrainConfig, device: str | torch.device | None, *, some_
     `device` is "cpu", "cuda" or "cuda:N" (None: CUDA if there is one). `some_unused`: there are parameters that learn
     but that no output depends on, for which DDP has to look. Raises ConfigError for what cannot be combined.
     """
+    check_torch()
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"--device {device}: no CUDA device here; leave it out, or give cpu")
@@ -57,6 +66,8 @@ def make_fabric(config: TrainConfig, device: str | torch.device | None, *, some_
 
 def _shard(model: JMCELN, mesh: Any) -> JMCELN:
     """FSDP2: the encoders, every stage, and what remains, each gathered when one of its methods is called."""
+    from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method  # older ones lack it: `check_torch`
+
     methods = {model.image_encoder: ("trunk", "levels"), model.text_encoder: ("encode",)}
     methods |= dict.fromkeys(model.stages, ("embed", "predict"))
     for module, names in methods.items():

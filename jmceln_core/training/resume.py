@@ -60,7 +60,8 @@ def restore(learner: Learner, state: State, order: Mapping[str, Any], path: Path
         parts[kind][name] = value
     if {k: v.shape for k, v in parts["model"].items()} != {k: v.shape for k, v in own.items()}:
         raise ConfigError(f"{path}: the run was of another model; give this one another --output")
-    if other := [f"{k}: {v}, now {order.get(k)}" for k, v in notes["order"].items() if order.get(k) != v]:
+    before = {"model.resize": "letterbox"} | notes["order"]  # older states do not say: there was nothing else
+    if other := [f"{k}: {v}, now {order.get(k)}" for k, v in before.items() if order.get(k) != v]:
         raise ConfigError(
             f"{path}: the run was on other data, in another order or of another network ({'; '.join(other)}); give the "
             "same values, or another --output"

@@ -232,6 +232,7 @@ def test_ranges(place: Range, inside: tuple[Any, ...], outside: tuple[Any, ...])
         (("--optim.accumulate", "0"), "optim.accumulate=0: must be at least 1"),
         (("--optim.sentences", "0"), "optim.sentences=0: must be at least 1"),
         (("--optim.ema", "1.5"), "optim.ema=1.5: must be from 0 to below 1"),
+        (("--optim.dense", "2"), "optim.dense=2: must be at most optim.sentences=1, or 0 for all"),
         (("--data.workers", "-1"), "data.workers=-1: must be at least 0"),
         (("--data.mirror", "3"), "data.mirror=3.0: must be from 0 to 1"),
         (("--data.validation", "-1"), "data.validation=-1: must be at least 0"),

@@ -37,9 +37,10 @@ from jmceln_core.model import build_model
 from jmceln_core.train import main
 from jmceln_core.training import resume
 from jmceln_core.training.board import Board
+from jmceln_core.training.engine import check_torch
 from jmceln_core.training.features import ImageFeatureCache, TextFeatureCache
 from jmceln_core.training.loop import Trainer
-from jmceln_core.training.run_folder import TrainingError
+from jmceln_core.training.run_folder import RunFolder, State, TrainingError
 from support.discs import MODEL, build, command, write_model
 
 NO_BATCH_STATISTICS = ("pan=false",)  # the PAN's SwitchNorm sees the pictures that are worked off together
@@ -475,6 +476,15 @@ def test_what_cannot_be_combined_is_said_before_anything_runs(
         Trainer(small, tmp_path / "run", device="cpu")
 
 
+@pytest.mark.parametrize(("version", "enough"), [("2.11.0", False), ("2.9.1+cpu", False), ("2.13.0+cu130", True)])
+def test_a_pytorch_that_is_too_old_is_named(version: str, enough: bool) -> None:
+    if enough:
+        check_torch(version)
+    else:
+        with pytest.raises(ConfigError, match=r"PyTorch 2\.\d+.* pip install 'torch>=2\.13'"):
+            check_torch(version)
+
+
 def test_a_run_of_another_model_or_order_is_not_resumed(config: TrainConfig, tmp_path: Path) -> None:
     Trainer(config, tmp_path / "run", device="cpu").run()
     with pytest.raises(ConfigError, match="another model"):
@@ -500,6 +510,13 @@ def test_what_a_run_is_validated_on_may_not_change(small: TrainConfig, tmp_path:
             Trainer(replace(half, data=replace(half.data, **change)), tmp_path / "run", device="cpu")
     with pytest.raises(ConfigError, match=r"model\.dilations: \[1, 2\], now \[1, 3\]"):  # weights of the same shapes
         Trainer(replace(half, model_overrides=("dilations=[1,3]",)), tmp_path / "run", device="cpu")
+    folder = RunFolder(tmp_path / "run")
+    state = folder.load_state()
+    assert state is not None
+    older = {key: value for key, value in state.notes["order"].items() if not key.startswith("model.")}
+    folder.save_state(State(state.tensors, state.notes | {"order": older}))  # before there was a resize
+    with pytest.raises(ConfigError, match=r"model\.resize: letterbox, now squash"):
+        Trainer(replace(half, model_overrides=("resize=squash",)), tmp_path / "run", device="cpu")
     elsewhere = tmp_path / "link"
     elsewhere.symlink_to(half.data.root)
     same = replace(half, data=replace(half.data, root=elsewhere, workers=1))
