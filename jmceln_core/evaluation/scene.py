@@ -47,8 +47,11 @@ class Scene:
     ) -> None:
         self.picture = picture
         inside = side is not None and not squashed
-        self._letterbox = Letterbox(picture.height, picture.width, side, resize) if inside else None
-        self._square = (side, side) if side is not None and squashed else None
+        self._letterbox = self._square = None
+        if side is not None and squashed:
+            self._square = side, side
+        elif side is not None:
+            self._letterbox = Letterbox(picture.height, picture.width, side, resize)
         self._truths: dict[tuple[int, ...], Truth] = {}
 
     def pixels(self) -> np.ndarray:

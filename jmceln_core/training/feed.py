@@ -160,6 +160,8 @@ class Feed:
 
 class _Loader(DataLoader):
     def __iter__(self) -> Any:
+        if not self.num_workers:
+            return super().__iter__()
         with _explained(self.num_workers):
             batches = super().__iter__()
         return _each(batches, self.num_workers)
@@ -171,9 +173,9 @@ _SMALL = (
     "or set data.workers=0"
 )
 _DEATHS = {
-    "Bus error": _SMALL,
+    "signal: Bus error": _SMALL,
     "No space left on device": _SMALL,  # not even room for the workers' locks
-    "Killed": "it was killed, most likely because the memory is full; fewer data.workers need less",
+    "signal: Killed": "it was killed, most likely because the memory is full; fewer data.workers need less",
     "Too many open files": "too many files are open; allow more (ulimit -n 65536), or fewer data.workers",
 }
 
