@@ -100,9 +100,7 @@ def _draw(
     for row in tqdm(rows, desc="gallery", unit="sentence", disable=None):
         record = report.records[row]
         if scene is None or scene.picture.id != record.picture:
-            scene = Scene(
-                data.pictures[record.picture], report.side, report.resize, squashed=report.size == "squashed"
-            )
+            scene = Scene(data.pictures[record.picture], report.side, report.resize, squashed=report.size == "squashed")
             pixels = scene.pixels()
             segmenter.set_image(pixels)
         answer = respond(segmenter, [record.text], pixels.shape, report.protocol, scene.warp)[0].segmentation

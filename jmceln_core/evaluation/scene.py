@@ -46,7 +46,6 @@ class Scene:
         self, picture: Picture, side: int | None = None, resize: Resize = "letterbox", *, squashed: bool = False
     ) -> None:
         self.picture = picture
-        inside = side is not None and not squashed
         self._letterbox = self._square = None
         if side is not None and squashed:
             self._square = side, side

@@ -24,7 +24,7 @@ class Board:
     def __init__(self, folder: Path, *, step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._folder, self._open = folder, True
+        self._folder, self._open, self._hook = folder, True, threading.excepthook
         threading.excepthook = _quiet  # TensorBoard writes in a thread, and raises here what it raised there
         self._writer = SummaryWriter(str(folder), purge_step=step if step else None)
 
@@ -46,6 +46,7 @@ class Board:
     def close(self) -> None:
         with self._written():
             self._writer.close()
+        threading.excepthook = self._hook
 
     @contextmanager
     def _written(self) -> Iterator[None]:
