@@ -20,7 +20,7 @@ from torch.torch_version import TorchVersion
 from jmceln_core.config import ConfigError, TrainConfig
 from jmceln_core.model import JMCELN
 
-LOWEST = "2.13"  # PyTorch that knows DistributedDataParallel's forward_sync_buffers; requirements/ says the same
+LOWEST = "2.13"  # PyTorch that knows DistributedDataParallel's forward_sync_buffers
 
 
 def check_torch(version: str = torch.__version__) -> None:

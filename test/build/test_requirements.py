@@ -25,6 +25,7 @@ REQUIREMENTS = ROOT / "requirements"
 FILES = ("runtime.txt", "train.txt", "render.txt", "speech.txt", "dev.txt", "ros.txt")
 FORBIDDEN = {"cv-bridge", "cvbridge3", "launch"}  # on PyPI, these are not the ROS 2 packages
 OPTIONAL_ROS = {
+    "bond",
     "launch_ros",
     "message_filters",
     "tf2_geometry_msgs",
