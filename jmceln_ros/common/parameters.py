@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import Field, field, fields, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
+    from rcl_interfaces.msg import SetParametersResult
     from rclpy.node import Node
     from rclpy.parameter import Parameter
 
@@ -106,37 +105,47 @@ def changed(settings: Settings, values: dict[str, Any]) -> Settings:
     return replace(settings, **{own[name].name: value for name, value in values.items() if name in own})  # type: ignore[type-var]
 
 
-def understood(name: str, value: Any, default: Any, choices: tuple[str, ...] = ()) -> Any:
-    """The value in the type of the default, where it can only mean one thing: 5 for 5.0, and 5.0 for 5.
+def understood(kind: type[Any], name: str, value: Any) -> Any:
+    """The value in the type of the parameter `name` of `kind`, where it can only mean one thing: 5 for 5.0, 5.0 for 5.
 
-    A truth value is the word where that is one of the `choices`. Raises ParameterProblem with what to write instead.
+    So are 1 and 0 where true and false are wanted, and a truth value where its word is a choice. Raises
+    ParameterProblem with what to write instead, which is always a value that is allowed.
     """
-    wanted, given = type(default), type(value)
+    spec = named(kind)[name]
+    choices, wanted, given = spec.metadata["choices"], type(spec.default), type(value)
     if given is wanted:
         return value
     if given is bool and (word := str(value).lower()) in choices:
         return word
-    if (wanted, given) == (float, int):
-        return float(value)
+    if (wanted, given) == (float, int) or ((wanted, given) == (bool, int) and value in (0, 1)):
+        return wanted(value)
     if (wanted, given) == (int, float) and value.is_integer():
         return int(value)
-    if wanted is str and given is bool:  # what was written is not known any more
-        text, also = ("yes", "on") if value else ("no", "off")
-        example, why = f'"{text}"', f"in YAML {text}, {also} and {str(value).lower()} are truth values unless quoted"
-    else:
-        example = {str: json.dumps(str(value)), bool: "true", int: "5", float: "0.5"}[wanted]
-        why = {str: "text", bool: "true or false", int: "a whole number", float: "a number"}[wanted] + " is wanted"
+    shown = value if isinstance(value, (bool, int, float, str)) else list(value)
+    why = {str: "text", bool: "true or false", int: "a whole number", float: "a number"}[wanted] + " is wanted"
+    meant: Any = spec.default
+    if choices:
+        why = f"one of {', '.join(map(repr, choices))} is wanted"
+    elif wanted is str and given is bool:  # what was written is not known any more
+        meant, also = ("yes", "on") if value else ("no", "off")
+        why = f"in YAML {meant}, {also} and {str(value).lower()} are truth values unless quoted"
+    elif wanted is str:
+        meant = str(shown)
+    elif wanted is bool:
+        meant = str(value).lower() not in ("false", "no", "off")
+    example = json.dumps(spec.default if check(kind, {name: meant}) else meant)
     raise ParameterProblem(
-        f"parameter {name} is {json.dumps(value, default=str)}; {why}: write {name}: {example} in a file, "
-        f"-p '{name}:={example}' on a command line"
+        f"parameter {name} is {json.dumps(shown, default=str)}; {why}: write {name}: {example} in a file, "
+        f"-p '{name}:={example}' on a command line, '{example}' for ros2 param set"
     )
 
 
 def declare(node: Node, kind: type[Settings]) -> Settings:
     """Declares every field of `kind` on the node and returns their values (launch and params file taken in).
 
-    A value of another type is taken where it can only mean one thing (`understood`), at the start and later. Raises
-    ParameterProblem for a value that is not allowed.
+    A value of another type is taken where it can only mean one thing, or refused with what to write (`understood`): at
+    the start, and later where rclpy asks before it looks at types (Iron and newer). Raises ParameterProblem for a
+    value that is not allowed.
     """
     from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
     from rclpy.exceptions import InvalidParameterTypeException
@@ -158,25 +167,47 @@ def declare(node: Node, kind: type[Settings]) -> Settings:
         except InvalidParameterTypeException:  # rclpy takes no 5 where 5.0 is meant
             given = node.declare_parameter(name, spec.default, ParameterDescriptor(dynamic_typing=True)).value
             node.undeclare_parameter(name)
-            value = understood(name, given, spec.default, meta["choices"])
+            value = understood(kind, name, given)
             values[name] = node.declare_parameter(name, value, descriptor, ignore_override=True).value
     if hasattr(node, "add_pre_set_parameters_callback"):  # since Iron
-        node.add_pre_set_parameters_callback(partial(_in_own_type, kind))
+        types = _Types(node, kind)
+        node.add_pre_set_parameters_callback(types.understand)
+        node.add_on_set_parameters_callback(types.refuse)
     problem = check(kind, values)
     if problem:
         raise ParameterProblem(f"parameter {problem}")
     return changed(kind(), values)
 
 
-def _in_own_type(kind: type[Any], given: list[Parameter]) -> list[Parameter]:
-    """What somebody is about to set, in the types in which it is declared; what cannot be is left to be refused."""
-    from rclpy.parameter import Parameter
+class _Types:
+    """Understands what somebody is about to set, or refuses it in words of our own.
 
-    own, taken = named(kind), []
-    for one in given:
-        value = one.value
-        if one.name in own and not (meta := own[one.name].metadata)["any_type"]:
-            with suppress(ParameterProblem):
-                value = understood(one.name, value, own[one.name].default, meta["choices"])
-        taken.append(one if value is one.value else Parameter(one.name, value=value))
-    return taken
+    rclpy looks at types after `understand` and before `refuse`, and gives no remedy. So of a call in which something
+    cannot be understood only that is passed on, with the value that it has already; nothing is set before `refuse`.
+    """
+
+    def __init__(self, node: Node, kind: type[Any]) -> None:
+        self._node, self._kind = node, kind
+        self._reason = ""  # why the call that is on its way is refused
+
+    def understand(self, given: list[Parameter]) -> list[Parameter]:
+        """The parameters in the types in which they are declared."""
+        from rclpy.parameter import Parameter
+
+        own, taken, self._reason = named(self._kind), [], ""
+        for one in given:
+            value = one.value
+            if one.name in own and value is not None and not own[one.name].metadata["any_type"]:
+                try:
+                    value = understood(self._kind, one.name, value)
+                except ParameterProblem as problem:
+                    self._reason = str(problem)
+                    return [self._node.get_parameter(one.name)]
+            taken.append(one if value is one.value else Parameter(one.name, value=value))
+        return taken
+
+    def refuse(self, given: list[Parameter]) -> SetParametersResult:
+        """The answer of rclpy's callback."""
+        from rcl_interfaces.msg import SetParametersResult
+
+        return SetParametersResult(successful=not self._reason, reason=self._reason)

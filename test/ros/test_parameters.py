@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import subprocess
 import sys
@@ -111,30 +112,61 @@ def test_every_profile_is_there_and_rmw_s_names_mean_what_rmw_means():
 
 
 @pytest.mark.parametrize(
-    ("value", "default", "taken"), [(5, 0.5, 5.0), (5.0, 3, 5), (0.5, 1.0, 0.5), (True, False, True)]
+    ("name", "value", "taken"),
+    [
+        ("max_rate", 5, 5.0),
+        ("jpeg_quality", 5.0, 5),
+        ("max_rate", 0.5, 0.5),
+        ("lazy", True, True),
+        ("lazy", 0, False),
+        ("depth", 1, True),
+        ("rectified", True, "true"),
+        ("rectified", False, "false"),
+        ("rectified", "auto", "auto"),
+    ],
 )
-def test_a_number_is_understood_in_either_way_of_writing_it(value, default, taken):
-    found = understood("max_rate", value, default)
-    assert (found, type(found)) == (taken, type(default))
-
-
-@pytest.mark.parametrize(("value", "taken"), [(True, "true"), (False, "false"), ("auto", "auto")])
-def test_a_truth_value_is_the_word_where_that_is_a_choice(value, taken):
-    assert understood("rectified", value, "auto", ("auto", "true", "false")) == taken
+def test_what_can_only_mean_one_thing_is_understood(name, value, taken):
+    found = understood(SegmentSettings, name, value)
+    assert (found, type(found)) == (taken, type(taken))
 
 
 @pytest.mark.parametrize(
-    ("value", "default", "write"),
+    ("name", "value", "write"),
     [
-        (False, "track", 'write mode: "no" in a file'),
-        (True, "track", 'write mode: "yes" in a file'),
-        (7, "track", 'write mode: "7" in a file'),
-        ("fast", 0.5, "write mode: 0.5 in a file"),
-        (True, 0.5, "a number is wanted"),
-        (5.5, 3, "a whole number is wanted"),
-        (1, True, "write mode: true in a file"),
+        ("model", False, 'write model: "no" in a file'),
+        ("model", True, 'write model: "yes" in a file'),
+        ("model", 7, "write model: \"7\" in a file, -p 'model:=\"7\"' on a command line, '\"7\"' for ros2 param set"),
+        ("target_mask", False, "one of 'none', 'cropped', 'full' is wanted: write target_mask: \"none\" in a file"),
+        ("precision", 32, "one of '', 'fp32', 'bf16', 'fp16' is wanted"),
+        ("rectified", 1, "one of 'auto', 'true', 'false' is wanted: write rectified: \"auto\""),
+        ("max_rate", "fast", "write max_rate: 0.0 in a file"),
+        ("max_rate", True, "a number is wanted"),
+        ("jpeg_quality", 5.5, "a whole number is wanted: write jpeg_quality: 80"),
+        ("lazy", "off", "write lazy: false in a file"),
+        ("lazy", 7, "write lazy: true in a file"),
     ],
 )
-def test_a_value_of_another_type_is_refused_with_what_to_write(value, default, write):
+def test_a_value_of_another_type_is_refused_with_what_to_write(name, value, write):
     with pytest.raises(ParameterProblem, match=re.escape(write)):
-        understood("mode", value, default)
+        understood(SegmentSettings, name, value)
+
+
+#: Of every type that a parameter can have in YAML.
+ANYTHING = (True, False, 0, 1, 7, -3, 0.5, 1e9, "fast", "off", "", [1, 2], [0.5], ["a"], [True])
+
+
+@pytest.mark.parametrize("kind", NODES.values())
+def test_what_a_refusal_says_to_write_is_accepted(kind):
+    refused = 0
+    for name, value in itertools.product(named(kind), ANYTHING):
+        try:
+            understood(kind, name, value)
+        except ParameterProblem as problem:
+            refused += 1
+            advice = re.search(
+                f"write {name}: (.*) in a file, -p '{name}:=(.*)' on a command line, '(.*)' for ros2", str(problem)
+            )
+            in_file, on_line, live = (yaml.safe_load(text) for text in advice.groups())
+            assert in_file == on_line == live
+            assert check(kind, {name: understood(kind, name, live)}) == "", problem
+    assert refused > 20
