@@ -112,7 +112,8 @@ def understood(kind: type[Any], name: str, value: Any) -> Any:
     ParameterProblem with what to write instead, which is always a value that is allowed.
     """
     spec = named(kind)[name]
-    choices, wanted, given = spec.metadata["choices"], type(spec.default), type(value)
+    choices, given = spec.metadata["choices"], type(value)
+    wanted: Any = type(spec.default)
     if given is wanted:
         return value
     if given is bool and (word := str(value).lower()) in choices:
