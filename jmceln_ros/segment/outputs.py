@@ -261,7 +261,7 @@ def to_detections(target: Target) -> Any:
     Header: the image's. Class id: the instance's text. Id: the command's number, for the detections of one command are
     of one thing; of several, with a dash and the number of the instance (7-1, 7-2). The box is the instance's, by its
     edges: center - size / 2 is (box_x, box_y). The hypothesis' position is the target's point in metres, NaN without
-    one, and of several, for there the point is of all together.
+    one; several things have none.
 
     Versions 3 and 4 of vision_msgs (`center.x`, `center.position.x`) are filled. Raises RuntimeError with NO_DETECTIONS
     where vision_msgs is not installed.

@@ -67,6 +67,8 @@ class Space:
         """The target's (x, y, z) in metres in the optical frame of the image that is held, or why there is none."""
         if segmentation.box is None:
             return None, "the mask is empty"
+        if (things := len(segmentation.instances)) > 1:
+            return None, f"these are {things} things, and a point is one thing's: name one of them"
         if not (header.stamp.sec or header.stamp.nanosec):
             return None, "the image has no stamp, so that no depth image can be found for it"
         slop = settings.depth_slop

@@ -354,7 +354,7 @@ def test_parameters_are_described_checked_and_changed_live(probe):
         (
             "mode",
             False,
-            "parameter mode is false; in YAML no, off and false are truth values unless quoted: write mode: ",
+            "parameter mode is false; one of 'track', 'once' is wanted: write mode: ",
         ),
         ("target_frame", "/map", "a frame's name has no slash in front"),
         ("qos_overrides./command.subscription.reliability", "mostly", "qos_overrides of /command: "),

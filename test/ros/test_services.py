@@ -255,6 +255,37 @@ def test_depth_of_the_same_stamp_gives_the_point_and_other_depth_the_reason(prob
     probe.destroy_subscription(subscription)
 
 
+@pytest.mark.parametrize("command", ["both red things", "the red thing", "the red thing and the blue one"])
+def test_several_things_have_no_point(probe, command):
+    picture = patches()
+    picture[10:20, 35:50] = picture[12, 12]
+    points = []
+    subscription = probe.create_subscription(PointStamped, "segment_node/point", points.append, qos.RESULT)
+    assert probe.set_parameter("guesses", True) == ""
+
+    def answered(image):
+        """The image's target that does not lack depth; before the subscription to depth stands, it is lost."""
+        depth_for(image, 2.0, probe)
+        probe.camera.publish(image)
+        return next((t for t in probe.targets if t.header == image.header and "depth" not in t.point_reason), None)
+
+    probe.command(command)
+    target = probe.until(partial(answered, probe.image(picture, frame_id="eye")), every=0.5)
+    asked = probe.ask(command).target
+    for one in (target, asked):
+        assert len(one.instances) > 1
+        said = f"these are {len(one.instances)} things, and a point is one thing's: name one of them"
+        assert (one.has_point, one.point_reason) == (False, said)
+        assert math.isnan(one.point.z)
+    probe.command("the blue thing")
+    image = probe.image(picture, frame_id="eye")
+    probe.until(lambda: answered(image) and any(p.header == image.header for p in points), every=0.5)
+    assert {p.header.frame_id for p in points} == {"eye"}
+    assert not any(p.header == target.header for p in points)
+    assert probe.set_parameter("guesses", False) == ""
+    probe.destroy_subscription(subscription)
+
+
 def test_detections_and_target_frame_where_their_messages_are_installed(probe):
     if outputs.NO_DETECTIONS or outputs.NO_FRAMES:
         pytest.skip("vision_msgs or tf2_msgs is not installed")
