@@ -42,7 +42,7 @@ PROFILES = {
     "system_default": qos_profile_system_default,  # left to the middleware's own configuration
 }
 
-#: Camera images in, whoever publishes them: only the newest frame is of use, so none may wait in the middleware.
+#: Camera images in, for the tools, whoever publishes them: the newest frame only. segment_node goes by `qos.image`.
 IMAGE_INPUT = PROFILES["latest"]
 
 #: Camera images out. Reliable serves both kinds of subscriber; one deep, so that a slow one gets the newest.

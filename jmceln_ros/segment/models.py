@@ -47,9 +47,9 @@ def remedy(error: BaseException, node: str) -> str:
         cause = cause.__cause__
     if cause is not None:
         return (
-            f"This Python, {sys.executable}, lacks a package: activate the environment into which "
-            "requirements/runtime.txt was installed (docs/install.md, In a ROS 2 workspace), or install it into this "
-            "one, and start the node again"
+            f"This Python, {sys.executable}, lacks a package. In a workspace, make the environment with "
+            "tools/robot_env.sh, build with --cmake-args -DPython3_EXECUTABLE=$HOME/jmceln_venv/bin/python "
+            "(docs/install.md), and start the node again; in a clone, `make env` and `. .venv/ros_env.sh`"
         )
     return (
         "Set the parameters model, device and precision to what this machine has, then configure again "

@@ -2,9 +2,10 @@
 
 For every row a camera, segment_node and a receiver, three processes, over DDS on this machine. The model is one that
 takes no time, or sleeps for a known one, so what is measured is everything else: the transport of the image, its
-decoding, taking it up, filling the Target with a mask of the image's size, and the transport of that. Fast DDS gets
-config/fastdds.xml, without which it loses large images (docs/ros.md); `--profile none` leaves it at its defaults. The
-first row has no segment_node: the image alone, from the camera to the receiver, is the floor that this machine sets.
+decoding, taking it up, filling the Target, and the transport of that; the node's parameter `target_mask` is at its
+default, so that the Target has no mask, and nobody listens to ~/mask. Fast DDS gets config/fastdds.xml, which
+large images need (docs/ros.md); `--profile none` leaves it at its defaults. The first row has no
+segment_node: the image alone, from the camera to the receiver, is the floor that this machine sets.
 
 Prints a Markdown table. The exit code is 1 when a target is missed, 2 when nothing could be measured.
 """

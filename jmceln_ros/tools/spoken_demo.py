@@ -1,4 +1,4 @@
-"""The spoken demo: WAV files on the audio topic, through speech_node to /command, and the mask that comes of it.
+"""The spoken demo: WAV files on the audio topic, through speech_node to `command`, and the mask that comes of it.
 
 `make demo SPEECH=1` prints for every recording what was heard, what became of it, and the seconds that each step took.
 """

@@ -25,15 +25,17 @@ pytestmark = pytest.mark.ros
 MODEL_TIMEOUT = 120.0  # seconds for one answer of the real network on a busy machine
 
 
-def test_a_missing_package_is_met_with_the_environment_to_activate(tmp_path):
-    """The first failure on a robot: started outside the environment that has torch."""
+def test_a_missing_package_is_met_with_the_environment_to_build_with(tmp_path):
+    """The first failure on a robot: built without the Python that has torch."""
     hidden = "import sys; sys.modules['torch'] = None; from jmceln_ros.segment_node import main; main()"
     with NodeProcess([sys.executable, "-c", hidden], tmp_path / "log") as process:
         deadline = time.monotonic() + START_TIMEOUT
         while "start the node again" not in process.output and time.monotonic() < deadline:
             time.sleep(0.05)
         assert "cannot load the bundled model: " in process.output
-        assert f"This Python, {sys.executable}, lacks a package: activate the environment" in process.output
+        assert f"This Python, {sys.executable}, lacks a package. " in process.output
+        for remedy in ("tools/robot_env.sh", "-DPython3_EXECUTABLE=$HOME/jmceln_venv/bin/python", "`make env`"):
+            assert remedy in process.output
         assert "Set the parameters model" not in process.output  # which would not help
         assert process.exit_code is None
 
