@@ -25,6 +25,7 @@ from std_srvs.srv import SetBool
 from jmceln_ros.common import parameters, qos
 from jmceln_ros.common.lifecycle import ManagedNode, run
 from jmceln_ros.common.parameters import ParameterProblem
+from jmceln_ros.common.standing import Order, Standing
 from jmceln_ros.msg import Target
 from jmceln_ros.segment.answering import Answerer, refuse
 from jmceln_ros.segment.inputs import Inputs, create_deferred_service
@@ -41,7 +42,6 @@ from jmceln_ros.segment.models import (
 )
 from jmceln_ros.segment.outputs import Outputs, name_problem, no_target, seconds_between
 from jmceln_ros.segment.settings import SegmentSettings
-from jmceln_ros.segment.standing import Order, Standing
 from jmceln_ros.segment.statistics import Condition, Statistics, gpu_memory, to_status
 from jmceln_ros.space.space import Space
 from jmceln_ros.srv import Segment, SetCommand

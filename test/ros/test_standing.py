@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from jmceln_ros.segment import standing
-from jmceln_ros.segment.standing import Order, Standing
+from jmceln_ros.common import standing
+from jmceln_ros.common.standing import Order, Standing
 
 NAME = "/robot1/segment_node"
 
@@ -90,7 +90,7 @@ def test_without_a_place_for_the_file_there_is_no_memory_and_no_failure(tmp_path
 
 
 def test_the_lock_ends_with_the_process(made, tmp_path):
-    program = "import sys, os; from pathlib import Path; from jmceln_ros.segment.standing import *\n"
+    program = "import sys, os; from pathlib import Path; from jmceln_ros.common.standing import *\n"
     program += f"s = Standing({NAME!r}, Path({str(tmp_path)!r})); s.keep(Order(False, 'cup')); os.kill(os.getpid(), 9)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -9
     assert made().before == Order(False, "cup")
