@@ -81,7 +81,7 @@ class SegmentNode(ManagedNode):
         super().__init__("segment_node", **options)
         self._check_model = check_model
         self._settings = parameters.declare(self, SegmentSettings)
-        if problem := _frame_problem(self._settings):
+        if problem := _problem(self._settings):
             raise ParameterProblem(f"parameter {problem}")
         self._statistics = Statistics()
         self._intake: Intake[Image | CompressedImage] = Intake(age=self._age, on_drop=self._statistics.dropped)
@@ -311,7 +311,7 @@ class SegmentNode(ManagedNode):
         if not reason:
             settings = parameters.changed(self._settings, values)
             running = self._models.running
-            reason = _frame_problem(settings)
+            reason = _problem(settings)
             if running is not None and not same_model(settings, running) and not same_model(settings, self._settings):
                 reason = reason or self._check_model(settings)
         if reason:
@@ -436,8 +436,13 @@ class SegmentNode(ManagedNode):
             work()
 
 
-def _frame_problem(settings: SegmentSettings) -> str:
-    """Why nothing can be broadcast under the parameter `target_frame`; empty when it can, or none is wanted."""
+def _problem(settings: SegmentSettings) -> str:
+    """Why these parameters are refused, which may each be allowed; empty when they are fine."""
+    if 0 < settings.depth_max < settings.depth_min:
+        return (
+            f"depth_min is {settings.depth_min:g} and depth_max {settings.depth_max:g}: no depth lies between them; make "
+            "depth_min the smaller one, or depth_max 0, which is no limit"
+        )
     problem = name_problem(settings.target_frame) if settings.target_frame else ""
     return f"target_frame is {settings.target_frame!r}: {problem}" if problem else ""
 

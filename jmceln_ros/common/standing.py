@@ -6,8 +6,11 @@ import fcntl
 import json
 import os
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+
+# Of a longer command its beginning is kept, in characters: enough to know it by, and no file grows beyond all bounds.
+_LONGEST = 4096
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,8 @@ class Standing:
             self.problem = f"{self._path}: {error.strerror or error}"
 
     def keep(self, order: Order) -> None:
-        """Makes this what is in force."""
+        """Makes this what is in force. Of a command beyond 4096 characters the beginning is kept."""
+        order = replace(order, command=order.command[:_LONGEST])
         if self._file is not None and order != self._kept:
             text = json.dumps({"boot": _boot(), **asdict(order)}).encode()
             with suppress(OSError):  # a full disk costs the memory, not the node

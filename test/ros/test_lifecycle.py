@@ -163,6 +163,9 @@ def test_what_this_machine_cannot_do_is_refused_at_once(probe):
     assert value(probe, "precision") == ""
     assert "choose one of" in probe.set_parameter("precision", "int3")
     assert "no slash in front" in probe.set_parameter("target_frame", "/map")
+    assert probe.set_parameter("depth_max", 0.01).startswith("depth_min is 0.05 and depth_max 0.01: no depth lies")
+    for none_or_own in (0, 65):
+        assert probe.set_parameter("depth_max", none_or_own) == ""
 
 
 def test_thresholds_change_at_once_and_a_negative_one_is_the_checkpoints_own(probe):

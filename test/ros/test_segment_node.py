@@ -357,6 +357,7 @@ def test_parameters_are_described_checked_and_changed_live(probe):
             "parameter mode is false; one of 'track', 'once' is wanted: write mode: ",
         ),
         ("target_frame", "/map", "a frame's name has no slash in front"),
+        ("depth_min", 70.0, "parameter depth_min is 70 and depth_max 65: no depth lies between them"),
         ("qos_overrides./command.subscription.reliability", "mostly", "qos_overrides of /command: "),
     ],
 )

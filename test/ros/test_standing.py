@@ -50,6 +50,14 @@ def test_what_was_in_force_is_known_after_a_crash_and_forgotten_after_an_end(mad
     assert made().before is None
 
 
+@pytest.mark.parametrize("letter", ["x", "\U0001f34e"])
+def test_a_command_of_megabytes_does_not_make_the_rest_forgotten(made, letter):
+    first = made()
+    first.keep(Order(False, letter * 2_000_000))
+    killed(first)
+    assert made().before == Order(False, letter * 4096)
+
+
 def test_a_process_that_lives_has_it_to_itself_and_other_names_have_their_own(made):
     first = made()
     first.keep(Order(False, "cup"))
