@@ -14,7 +14,6 @@ from typing import Any
 
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
-from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
@@ -25,7 +24,7 @@ from std_srvs.srv import SetBool
 from jmceln_ros.common import parameters, qos
 from jmceln_ros.common.lifecycle import ManagedNode, run
 from jmceln_ros.common.parameters import ParameterProblem
-from jmceln_ros.common.standing import Order, Standing
+from jmceln_ros.common.standing import Order
 from jmceln_ros.msg import Target
 from jmceln_ros.segment.answering import Answerer, refuse
 from jmceln_ros.segment.inputs import Inputs, create_deferred_service
@@ -52,9 +51,6 @@ QUESTION_PATIENCE = 2.0
 #: Without an image for so long while a command is in force, seconds, the log says what may be wrong, so often.
 _SILENCE, _REPEAT = 3.0, 30.0
 
-# Whether rclpy tells what has been set (since Iron); in Humble it only asks whether it may be.
-_SET_IS_TOLD = hasattr(ManagedNode, "add_post_set_parameters_callback")
-
 
 class SegmentNode(ManagedNode):
     """Answers the newest image for the command in force, and questions asked beside the stream.
@@ -77,7 +73,6 @@ class SegmentNode(ManagedNode):
         self._models = Models(
             make_segmenter, lambda settings, error: self._later(lambda: self._on_model(settings, error))
         )
-        self._standing: Standing | None = None
         super().__init__("segment_node", **options)
         self._check_model = check_model
         self._settings = parameters.declare(self, SegmentSettings)
@@ -90,15 +85,13 @@ class SegmentNode(ManagedNode):
         self._answerer: Answerer | None = None
         self._inputs = Inputs(self, self._on_frame, self._space)
         self._lost = ""  # the command that a process which ended without being asked to has left
-        self._recover()
+        self._resume(self._recover())
 
         # Work that other threads, and callbacks in which it is not allowed, leave to the executor.
         self._left: deque[Callable[[], None]] = deque()
         self._wake = self.create_guard_condition(self._catch_up)
 
-        self.add_on_set_parameters_callback(self._check_parameters)
-        if _SET_IS_TOLD:
-            self.add_post_set_parameters_callback(self._on_parameters)
+        self._take_parameters()
         self._apply()
         self._active_command = qos.publisher(self, String, "~/active_command", qos.STATE)
         self._active_command.publish(String())
@@ -175,17 +168,9 @@ class SegmentNode(ManagedNode):
         )
         return result
 
-    def _recover(self) -> None:
+    def _resume(self, before: Order) -> None:
         """Stays disabled after a crash, and says what else is not as it was: nothing is resumed unseen."""
-        self._standing = Standing(self.get_fully_qualified_name())
-        if self._standing.problem:
-            self.get_logger().info(f"what is in force will not survive a crash: {self._standing.problem}")
-        before = self._standing.before or Order()
-        if not before.enabled:
-            self._intake.pause(True)
-            self.get_logger().warning(
-                "disabled, as the process before was when it ended without being asked to: call ~/enable with true"
-            )
+        self._intake.pause(not before.enabled)
         if before.command:
             self._lost = before.command
             self.get_logger().warning(
@@ -211,8 +196,6 @@ class SegmentNode(ManagedNode):
     def destroy_node(self) -> None:
         """Takes the node down; nothing is told any more how a loading ended."""
         self._models.release()
-        if self._standing is not None:
-            self._standing.close()
         super().destroy_node()
 
     def _release(self, state: str) -> None:
@@ -304,9 +287,7 @@ class SegmentNode(ManagedNode):
         refuse(self._intake.overdue(), f"{reason}, or send an image along")
         self._connect()
 
-    def _check_parameters(self, changes: list[Parameter]) -> SetParametersResult:
-        """Refuses what is not allowed. Whether it is then set depends on others, too, who may have been asked after."""
-        values = {change.name: change.value for change in changes}
+    def _refusal(self, values: dict[str, Any]) -> str:
         reason = parameters.check(SegmentSettings, values)
         if not reason:
             settings = parameters.changed(self._settings, values)
@@ -314,11 +295,7 @@ class SegmentNode(ManagedNode):
             reason = _problem(settings)
             if running is not None and not same_model(settings, running) and not same_model(settings, self._settings):
                 reason = reason or self._check_model(settings)
-        if reason:
-            return SetParametersResult(successful=False, reason=reason)
-        if not _SET_IS_TOLD:
-            self._on_parameters(changes)
-        return SetParametersResult(successful=True)
+        return reason
 
     def _on_parameters(self, changes: list[Parameter]) -> None:
         self._settings = parameters.changed(self._settings, {change.name: change.value for change in changes})
@@ -440,8 +417,8 @@ def _problem(settings: SegmentSettings) -> str:
     """Why these parameters are refused, which may each be allowed; empty when they are fine."""
     if 0 < settings.depth_max < settings.depth_min:
         return (
-            f"depth_min is {settings.depth_min:g} and depth_max {settings.depth_max:g}: no depth lies between them; make "
-            "depth_min the smaller one, or depth_max 0, which is no limit"
+            f"depth_min is {settings.depth_min:g} and depth_max {settings.depth_max:g}: no depth lies between them; "
+            "make depth_min the smaller one, or depth_max 0, which is no limit"
         )
     problem = name_problem(settings.target_frame) if settings.target_frame else ""
     return f"target_frame is {settings.target_frame!r}: {problem}" if problem else ""

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
-from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
@@ -28,6 +27,7 @@ from jmceln_core.speech.listener import Listener
 from jmceln_ros.common import parameters, qos
 from jmceln_ros.common.lifecycle import ManagedNode, run
 from jmceln_ros.common.parameters import AT_ACTIVATE, AT_CONFIGURE, ParameterProblem
+from jmceln_ros.common.standing import Order
 from jmceln_ros.msg import Transcript
 from jmceln_ros.speech.chunks import RawFormat, Source
 from jmceln_ros.speech.hearing import Hearer, Report
@@ -103,7 +103,12 @@ class SpeechNode(ManagedNode):
         self._hearer: Hearer | None = None
         self._outputs: list[Any] = []
 
-        self.add_on_set_parameters_callback(self._on_parameters)
+        self._made: Listener | None = None  # by the parameters that are about to be set
+        if not self._recover().enabled:
+            self._intake.hear(False, self._now())
+        self._stand()
+
+        self._take_parameters()
         self._diagnostics = qos.publisher(self, DiagnosticArray, "/diagnostics", qos.RESULT)
         self.create_service(SetBool, "~/enable", self._on_enable)
         self.create_timer(1.0, self._diagnose, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -176,6 +181,11 @@ class SpeechNode(ManagedNode):
             self._hearer.stop()
             self._hearer = None
 
+    def _stand(self) -> None:
+        """Keeps what is in force for a process to come."""
+        assert self._standing is not None
+        self._standing.keep(Order(not self._intake.deaf))
+
     def _fail(self, reason: str, transition: str) -> TransitionCallbackReturn:
         """Ends a transition that did not succeed, with a line that says what to do."""
         node = self.get_fully_qualified_name()
@@ -217,6 +227,7 @@ class SpeechNode(ManagedNode):
 
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         self._intake.hear(request.data, self._now())
+        self._stand()
         response.success = True
         response.message = "enabled" if request.data else "disabled: what is said from now on is thrown away"
         self.get_logger().info(response.message)
@@ -277,21 +288,23 @@ class SpeechNode(ManagedNode):
 
     # Parameters and diagnostics.
 
-    def _on_parameters(self, changes: list[Parameter]) -> SetParametersResult:
-        values = {change.name: change.value for change in changes}
+    def _refusal(self, values: dict[str, Any]) -> str:
+        self._made = None
         reason = parameters.check(SpeechSettings, values)
-        settings = parameters.changed(self._settings, values)
         if not reason and self._engine is not None and any(name in values for name in _LISTENER):
             try:
-                self._listener = self._make_listener(self._engine, settings)
+                self._made = self._make_listener(self._engine, parameters.changed(self._settings, values))
             except Exception as error:
                 reason = f"{error} [{type(error).__name__}]"
-            else:
-                if self._hearer is not None:
-                    self._hearer.use(self._listener)
-        if reason:
-            return SetParametersResult(successful=False, reason=reason)
-        self._settings = settings
+        return reason
+
+    def _on_parameters(self, changes: list[Parameter]) -> None:
+        values = {change.name: change.value for change in changes}
+        self._settings = parameters.changed(self._settings, values)
+        if self._made is not None:
+            self._listener, self._made = self._made, None
+            if self._hearer is not None:
+                self._hearer.use(self._listener)
         waits = {
             "deactivated and activated": (AT_ACTIVATE, self._state == "active"),
             "cleaned up and configured": (AT_CONFIGURE, self._state != "unconfigured"),
@@ -301,7 +314,6 @@ class SpeechNode(ManagedNode):
             late = [name for name in values if name in own and own[name].metadata["changes"] == when]
             if late and needed:
                 self.get_logger().info(f"{', '.join(late)}: in force once the node is {what}")
-        return SetParametersResult(successful=True)
 
     def _diagnose(self) -> None:
         """Publishes the node's state, once a second by a timer of the steady clock."""

@@ -14,15 +14,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import rclpy
 from lifecycle_msgs.srv import GetAvailableStates, GetAvailableTransitions, GetState
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from jmceln_ros.common.bond import Bond
 from jmceln_ros.common.parameters import ParameterProblem
+from jmceln_ros.common.standing import Order, Standing
 
 if TYPE_CHECKING:
     from rclpy.node import Node
+    from rclpy.parameter import Parameter
 
 
 Loaded = TypeVar("Loaded")
@@ -85,16 +88,23 @@ def _spin(node: Node) -> None:
             node.get_logger().error(f"a callback failed: {error} [{type(error).__name__}]", throttle_duration_sec=1.0)
 
 
+# Whether rclpy tells what has been set (since Iron); in Humble it only asks whether it may be.
+_SET_IS_TOLD = hasattr(LifecycleNode, "add_post_set_parameters_callback")
+
+
 class ManagedNode(LifecycleNode):
     """A lifecycle node that stops working when it is deactivated and lets its model go when it is cleaned up.
 
-    Subclasses write on_configure and on_activate, `stop`, `_release` and `_diagnose`, and have `autostart` in their
-    settings. `options` are those of rclpy's Node: namespace, parameter_overrides, context ...
+    Subclasses write on_configure and on_activate, `stop`, `_release`, `_diagnose`, `_refusal` and `_on_parameters`, and
+    have `autostart` in their settings. They call `_recover` and `_take_parameters` when they are made, as far as they
+    can be used by then. `options` are those of rclpy's Node: namespace, parameter_overrides, context ...
     """
 
     _settings: Any
 
     def __init__(self, name: str, **options: Any) -> None:
+        # Before the node: what goes wrong after this takes it down (destroy_node).
+        self._standing: Standing | None = None
         super().__init__(name, **options)
         self._bond = Bond(self)
         self._state = "unconfigured"
@@ -111,6 +121,46 @@ class ManagedNode(LifecycleNode):
     @abstractmethod
     def _diagnose(self) -> None:
         """Publishes the node's state."""
+
+    @abstractmethod
+    def _refusal(self, values: dict[str, Any]) -> str:
+        """Why these values by parameter name are not allowed; empty when they are."""
+
+    @abstractmethod
+    def _on_parameters(self, changes: list[Parameter]) -> None:
+        """Lets parameters that have been set take effect."""
+
+    def _take_parameters(self) -> None:
+        """Lets parameters be set from now on."""
+        self.add_on_set_parameters_callback(self._check_parameters)
+        if _SET_IS_TOLD:
+            self.add_post_set_parameters_callback(self._on_parameters)
+
+    def _check_parameters(self, changes: list[Parameter]) -> SetParametersResult:
+        """Refuses what is not allowed. Whether it is then set depends on others, too, who may have been asked after."""
+        if reason := self._refusal({change.name: change.value for change in changes}):
+            return SetParametersResult(successful=False, reason=reason)
+        if not _SET_IS_TOLD:
+            self._on_parameters(changes)
+        return SetParametersResult(successful=True)
+
+    def _recover(self) -> Order:
+        """What was in force when a process of this name ended without being asked to; says so if it was disabled."""
+        self._standing = Standing(self.get_fully_qualified_name())
+        if self._standing.problem:
+            self.get_logger().info(f"what is in force will not survive a crash: {self._standing.problem}")
+        before = self._standing.before or Order()
+        if not before.enabled:
+            self.get_logger().warning(
+                "disabled, as the process before was when it ended without being asked to: call ~/enable with true"
+            )
+        return before
+
+    def destroy_node(self) -> None:
+        """Takes the node down; what was in force is forgotten, as it ends because it was asked to."""
+        if self._standing is not None:
+            self._standing.close()
+        super().destroy_node()
 
     def _aside(self, load: Callable[[], Loaded]) -> Loaded:
         """What `load` returns or raises; a TimeoutError after LOADING_LIMIT seconds. For a transition, which may last.

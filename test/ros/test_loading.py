@@ -23,7 +23,9 @@ from rclpy.parameter import Parameter
 from jmceln_ros.camera_node import CameraNode
 from jmceln_ros.common import lifecycle
 from jmceln_ros.segment_node import SegmentNode
+from jmceln_ros.speech_node import SpeechNode
 from jmceln_ros.tools.processes import NodeProcess
+from support.ros_beep_node import make_engine
 from support.ros_colour_node import LOAD_SECONDS, make_segmenter
 from support.ros_harness import COLOUR_NODE, START_TIMEOUT, patches, probing
 
@@ -133,22 +135,29 @@ def test_nodes_can_be_composed_in_one_process_with_names_and_parameters_of_their
 
 
 @pytest.mark.skipif(not hasattr(SegmentNode, "add_post_set_parameters_callback"), reason="Humble only asks beforehand")
-def test_a_change_that_somebody_else_refuses_has_no_effect(context):
-    class Careful(SegmentNode):
+@pytest.mark.parametrize(
+    ("kind", "make", "name", "acts"),
+    [
+        (SegmentNode, make_segmenter, "max_rate", lambda node: node._intake.max_rate),
+        (SpeechNode, make_engine, "max_latency", lambda node: node._settings.max_latency),
+    ],
+)
+def test_a_change_that_somebody_else_refuses_has_no_effect(context, kind, make, name, acts):
+    class Careful(kind):
         def add_on_set_parameters_callback(self, callback):
             """rclpy asks the newest first: whoever was there before has the last word."""
             super().add_on_set_parameters_callback(self._fear)
             super().add_on_set_parameters_callback(callback)
 
         def _fear(self, changes):
-            refused = any((c.name, c.value) == ("max_rate", 5.0) for c in changes)
+            refused = any((c.name, c.value) == (name, 5.0) for c in changes)
             return SetParametersResult(successful=not refused, reason="not five" if refused else "")
 
-    node = Careful(make_segmenter, context=context)
+    node = Careful(make, context=context)
     for value, acts_on in ((4.0, 4.0), (5.0, 4.0), (6.0, 6.0)):
-        (result,) = node.set_parameters([Parameter("max_rate", value=value)])
+        (result,) = node.set_parameters([Parameter(name, value=value)])
         assert result.successful == (value == acts_on)
-        assert node._intake.max_rate == node.get_parameter("max_rate").value == acts_on
+        assert acts(node) == node.get_parameter(name).value == acts_on
     node.destroy_node()
 
 

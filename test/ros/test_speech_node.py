@@ -433,6 +433,18 @@ def test_every_transition_twice(person, running):
 # Nodes of their own.
 
 
+def test_killed_while_disabled_it_stays_disabled_and_says_so(tmp_path):
+    remappings = {"__ns": "/deaf"}
+    with NodeProcess(BEEP_NODE, tmp_path / "1", remappings=remappings) as process, talking("deaf") as person:
+        enable(person, False)
+        process.kill()
+    with node(tmp_path / "2", "deaf") as process, talking("deaf") as person:
+        person.diagnosed(OK, "disabled by ~/enable", START_TIMEOUT)
+        assert "disabled, as the process before was when it ended without being asked to" in process.output
+        assert enable(person, True) == "enabled"
+        person.meet()
+
+
 def test_a_missing_engine_is_named_and_the_node_lives_on(tmp_path):
     """The real node where a package is not installed."""
     program = "import sys; sys.modules['moonshine_cpp'] = None; from jmceln_ros.speech_node import main; main()"
