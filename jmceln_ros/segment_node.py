@@ -188,8 +188,8 @@ class SegmentNode(ManagedNode):
     def stop(self) -> None:
         """Ends the subscriptions and the worker; waits for the inference that is running."""
         if self._answerer is not None:
-            self._answerer.stop()
-            self._answerer = None
+            answerer, self._answerer = self._answerer, None
+            self._outlast(answerer.stop)
         self._inputs.disconnect()
         self._space.forget()
 

@@ -178,8 +178,8 @@ class SpeechNode(ManagedNode):
             self._source.stop()
             self._source = None
         if self._hearer is not None:
-            self._hearer.stop()
-            self._hearer = None
+            hearer, self._hearer = self._hearer, None
+            self._outlast(hearer.stop)
 
     def _stand(self) -> None:
         """Keeps what is in force for a process to come."""

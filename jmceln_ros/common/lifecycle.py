@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 import threading
@@ -33,7 +34,7 @@ Loaded = TypeVar("Loaded")
 #: Configure fails when what it loads is not there after so many seconds.
 LOADING_LIMIT = 120.0
 
-# Services that are answered while something loads.
+# Services that are answered during a transition that lasts.
 _ABOUT_STATE = (GetState, GetAvailableStates, GetAvailableTransitions)
 
 
@@ -162,8 +163,15 @@ class ManagedNode(LifecycleNode):
             self._standing.close()
         super().destroy_node()
 
-    def _aside(self, load: Callable[[], Loaded]) -> Loaded:
-        """What `load` returns or raises; a TimeoutError after LOADING_LIMIT seconds. For a transition, which may last.
+    def _outlast(self, end: Callable[[], None]) -> None:
+        """Waits for what is being worked on to end, as `end` does; who asks for the node's state is answered."""
+        if self.context.ok():
+            self._aside(end, limit=math.inf)
+        else:
+            end()
+
+    def _aside(self, load: Callable[[], Loaded], *, limit: float | None = None) -> Loaded:
+        """What `load` returns or raises; a TimeoutError after `limit` seconds (LOADING_LIMIT). For a transition.
 
         It works in a thread of its own. Meanwhile this one, the executor's, whose callback the transition is, answers
         who asks for the node's state and publishes diagnostics; everything else waits. When the process is told to
@@ -177,12 +185,13 @@ class ManagedNode(LifecycleNode):
             except Exception as error:
                 loaded.set_exception(error)
 
-        threading.Thread(target=work, name="load", daemon=True).start()
+        threading.Thread(target=work, name="aside", daemon=True).start()
+        limit = LOADING_LIMIT if limit is None else limit
         begin = told = time.monotonic()
         try:
             while self.context.ok() and not loaded.done():
-                if (now := time.monotonic()) > begin + LOADING_LIMIT:
-                    raise TimeoutError(f"it is not there after {LOADING_LIMIT:g} s")
+                if (now := time.monotonic()) > begin + limit:
+                    raise TimeoutError(f"it is not there after {limit:g} s")
                 if now > told + 1.0:
                     told = now
                     self._diagnose()
@@ -220,6 +229,7 @@ class ManagedNode(LifecycleNode):
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stops working; the model stays."""
         self._bond.end()
+        self._state = "deactivating"
         self.stop()
         self._state = "inactive"
         return super().on_deactivate(state)

@@ -24,6 +24,7 @@ from jmceln_ros.camera_node import CameraNode
 from jmceln_ros.common import lifecycle
 from jmceln_ros.segment_node import SegmentNode
 from jmceln_ros.speech_node import SpeechNode
+from jmceln_ros.srv import Segment
 from jmceln_ros.tools.processes import NodeProcess
 from support.ros_beep_node import make_engine
 from support.ros_colour_node import LOAD_SECONDS, make_segmenter
@@ -62,6 +63,29 @@ def test_while_the_model_loads_the_state_is_told_and_success_means_that_it_is_th
         assert probe.change(Transition.TRANSITION_ACTIVATE)
         probe.command("red")
         assert probe.show(probe.image(patches())).area == 200
+
+
+def test_while_deactivate_waits_for_the_model_the_state_is_told(tmp_path):
+    with NodeProcess(COLOUR_NODE, tmp_path / "log") as node, probing() as probe:
+        get = probe.create_client(GetState, "segment_node/get_state")
+        change = probe.create_client(ChangeState, "segment_node/change_state")
+        ask = probe.create_client(Segment, "segment_node/segment")
+        probe.until(probe.connected, START_TIMEOUT)
+        probe.until(lambda: get.service_is_ready() and change.service_is_ready() and ask.service_is_ready())
+        long = " and ".join(f"the {colour} {what} slowly" for colour in ("red", "blue", "green") for what in ("cup", "box"))
+        answer = ask.call_async(Segment.Request(command=long, image=probe.image(patches())))
+        probe.spin(0.2)
+        deactivated = change.call_async(ChangeState.Request(transition=Transition(id=Transition.TRANSITION_DEACTIVATE)))
+        states = []
+        while not deactivated.done():
+            future = get.call_async(GetState.Request())
+            probe.until(future.done)
+            states.append(future.result().current_state.id)
+        assert states.count(State.TRANSITION_STATE_DEACTIVATING) > 3
+        assert deactivated.result().success
+        probe.until(answer.done)
+        assert answer.result().success, answer.result().message
+        assert node.exit_code is None
 
 
 @pytest.mark.parametrize(("number", "autostart"), [(signal.SIGTERM, True), (signal.SIGINT, False)])
