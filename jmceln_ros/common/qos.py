@@ -51,6 +51,9 @@ IMAGE_OUTPUT = _keep_last(1, ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATI
 #: Commands in: none may be lost, and those that come while the model loads wait here.
 COMMAND = PROFILES["default"]
 
+#: Requests in and responses out of a service that answers many at once: rmw's own profile, ten deep, loses the others.
+SERVICE = _keep_last(100, ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE)
+
 #: Results out.
 RESULT = PROFILES["reliable"]
 

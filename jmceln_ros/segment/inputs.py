@@ -156,7 +156,7 @@ def create_deferred_service(
     """
     # rclpy calls service.send_response(what the callback returned, the request's header): the one place that knows
     # where the answer has to go. So the callback hands the request on to it, and the real sending is done by `reply`.
-    service: Any = node.create_service(kind, name, lambda request, response: request)
+    service: Any = node.create_service(kind, name, lambda request, response: request, qos_profile=qos.SERVICE)
     send = service.send_response
     one_at_a_time = threading.Lock()  # rcl_send_response is not thread-safe
 

@@ -19,8 +19,9 @@ from typing import Any, Generic, TypeVar
 
 Frame = TypeVar("Frame")
 
-#: Questions that wait for the worker; more would wait longer than anyone who asks does.
-MAX_QUESTIONS = 16
+#: Questions that wait for the worker; more would wait longer than anyone who asks does. When all of them are refused at
+#: once, who asked must have room for the answers: ten in rmw's profile for clients.
+MAX_QUESTIONS = 8
 
 # A frame that waits for its time is looked at again after so many seconds: max_rate may be another one by then.
 _LONGEST_WAIT = 1.0

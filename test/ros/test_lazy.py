@@ -12,10 +12,12 @@ pytest.importorskip("rclpy", reason="needs ROS 2: run `make test`")
 pytest.importorskip("jmceln_ros.msg", reason="needs the built messages: run `make test`")
 
 from diagnostic_msgs.msg import DiagnosticStatus
+from rclpy.qos import qos_profile_services_default
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_srvs.srv import SetBool
 
 from jmceln_ros.common import qos
+from jmceln_ros.segment.intake import MAX_QUESTIONS
 from jmceln_ros.srv import Segment
 from jmceln_ros.tools.processes import NodeProcess
 from support.ros_harness import COLOUR_NODE, START_TIMEOUT, patches, probing
@@ -157,6 +159,23 @@ def test_a_question_is_not_answered_with_an_image_that_is_too_old(probe):
     probe.until(answer.done, every=0.1, do=show_old)
     assert answer.result().message.startswith("images come, but older than max_frame_age (0.5 s)")
     assert probe.set_parameter("max_frame_age", 0.0) == ""
+
+
+@pytest.mark.parametrize(("count", "profile"), [(MAX_QUESTIONS, qos_profile_services_default), (20, qos.SERVICE)])
+def test_of_many_questions_at_once_each_is_answered_or_refused(probe, count, profile):
+    """No image comes: some wait until the node is disabled, the others are too many. rmw's profile for clients is ten
+    deep: one that sends more at once has to have room for the answers."""
+    client = probe.create_client(Segment, "segment_node/segment", qos_profile=profile)
+    probe.until(client.service_is_ready)
+    asked = [client.call_async(Segment.Request(command="red")) for _ in range(count)]
+    probe.until(lambda: sum(future.done() for future in asked) == count - MAX_QUESTIONS)
+    assert probe.call(SetBool, "enable", data=False).success
+    probe.until(lambda: all(future.done() for future in asked), 2.0)
+    said = [future.result().message for future in asked]
+    assert sum("disabled" in message for message in said) == MAX_QUESTIONS
+    assert sum("8 questions wait already" in message for message in said) == count - MAX_QUESTIONS
+    assert probe.call(SetBool, "enable", data=True).success
+    probe.destroy_client(client)
 
 
 @pytest.mark.parametrize("how", ["question", "once"])
