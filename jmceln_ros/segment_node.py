@@ -48,6 +48,9 @@ from jmceln_ros.srv import Segment, SetCommand
 #: How long a question about a camera nobody was listening to waits for its image, seconds.
 QUESTION_PATIENCE = 2.0
 
+#: How long a question about an image of its own waits for the depth and the calibration of that image, seconds.
+DEPTH_PATIENCE = 1.0
+
 #: Without an image for so long while a command is in force, seconds, the log says what may be wrong, so often.
 _SILENCE, _REPEAT = 3.0, 30.0
 
@@ -83,7 +86,8 @@ class SegmentNode(ManagedNode):
         self._space = Space()
         self._outputs: Outputs | None = None
         self._answerer: Answerer | None = None
-        self._inputs = Inputs(self, self._on_frame, self._space)
+        self._inputs = Inputs(self, self._on_frame, self._space, self._on_beside)
+        self._asked = 0  # questions that are not answered yet
         self._lost = ""  # the command that a process which ended without being asked to has left
         self._resume(self._recover())
 
@@ -96,7 +100,7 @@ class SegmentNode(ManagedNode):
         self._active_command = qos.publisher(self, String, "~/active_command", qos.STATE)
         self._active_command.publish(String())
         self._diagnostics = qos.publisher(self, DiagnosticArray, "/diagnostics", qos.RESULT)
-        self.create_timer(1.0, self._diagnose, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self.create_timer(1.0, self._each_second, clock=Clock(clock_type=ClockType.STEADY_TIME))
         create_deferred_service(self, Segment, "~/segment", self._on_segment)
         self.create_service(SetCommand, "~/set_command", self._on_set_command)
         self.create_service(SetBool, "~/enable", self._on_enable)
@@ -215,6 +219,9 @@ class SegmentNode(ManagedNode):
         if asked:
             self._later(self._connect)
 
+    def _on_beside(self) -> None:
+        self._intake.complete(lambda frame: not self._inputs.awaits_depth(frame))
+
     def _on_command(self, message: String) -> None:
         self._order(message.data)
 
@@ -267,19 +274,29 @@ class SegmentNode(ManagedNode):
                 reply(Segment.Response(success=False, message=outcome, target=no_target(request.command, outcome)))
             else:
                 reply(Segment.Response(success=True, target=outcome))
+            self._later(self._on_answered)
 
         image = request.image if len(request.image.data) else None
-        patience = QUESTION_PATIENCE if self._settings.lazy else 0.0
+        if image is None:
+            patience = QUESTION_PATIENCE if self._settings.lazy else 0.0
+        else:
+            patience = DEPTH_PATIENCE if self._inputs.awaits_depth(image) else 0.0
+        self._asked += 1
         try:
             self._intake.ask(request.command, self._now(), answer, image, patience=patience)
         except Unanswerable as error:
             answer(str(error))
-        if self._intake.waiting:
+        else:
             self._later(self._connect)
-            self._once(patience, self._give_up)
+            if patience:
+                self._once(patience, self._give_up)
+
+    def _on_answered(self) -> None:
+        self._asked -= 1
+        self._connect()
 
     def _give_up(self) -> None:
-        """Refuses the questions for which no image came in time."""
+        """Refuses the questions for which no image came in time; those for which no depth came are answered without."""
         if self._statistics.summary().frame_age < QUESTION_PATIENCE:
             reason = f"images come, but older than max_frame_age ({self._settings.max_frame_age:g} s): check the clocks"
         else:
@@ -316,7 +333,8 @@ class SegmentNode(ManagedNode):
         """Makes the topics what the parameters and the work ask for, while the node is active."""
         if self._answerer is not None and self._outputs is not None:
             idle = bool(self._idle())
-            self._inputs.connect(self._settings, wanted=not idle)
+            # Depth until the last question is answered: it is looked at after the model.
+            self._inputs.connect(self._settings, images=not idle, depth=not idle or self._asked > 0)
             if idle:
                 self._intake.forget()  # a question that comes later is not about what was seen now
             self._outputs.broadcast(self._settings.target_frame)
@@ -344,8 +362,13 @@ class SegmentNode(ManagedNode):
         self.get_logger().error(f"{reason}; answers come from {_model_name(running)} as before")
         self.set_parameters_atomically([Parameter(name, value=getattr(running, name)) for name in MODEL_PARAMETERS])
 
+    def _each_second(self) -> None:
+        """By a timer of the steady clock."""
+        self._diagnose()
+        self._connect()  # publishers may have come for which other subscriptions are better
+
     def _diagnose(self) -> None:
-        """Publishes the node's state, once a second by a timer of the steady clock."""
+        """Publishes the node's state."""
         settings, command, loading = self._settings, self._intake.active, self._models.loading
         segmenter, idle = self._models.segmenter, self._idle()
         seconds, summary = self._inputs.seconds, self._statistics.summary()

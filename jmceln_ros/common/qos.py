@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy, qos_profile_system_default
@@ -78,22 +79,44 @@ def subscription(node: Node, kind: type[Any], topic: str, callback: Callable[[An
     """A subscription whose quality of service may be overridden. Raises ParameterProblem as `publisher`.
 
     With "best_available" it is reliable if every publisher that is known now is, and best effort if one is not, or none
-    is known: that fits whoever comes, which rmw's own choice, reliable, would not.
+    is known: that fits whoever comes, which rmw's own choice, reliable, would not. `outdated` says whether it still is
+    what would be chosen.
     """
     name = node.resolve_topic_name(topic)
+    chosen: list[ReliabilityPolicy] = []
 
     def choose(overridden: QoSProfile) -> SetParametersResult:
         if profile is PROFILES["best_available"] and overridden.reliability == _BEST_AVAILABLE:
-            offered = {info.qos_profile.reliability for info in node.get_publishers_info_by_topic(name)}
-            reliable = offered == {ReliabilityPolicy.RELIABLE}
-            overridden.reliability = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
+            overridden.reliability = _best(node, name) or ReliabilityPolicy.BEST_EFFORT
+            chosen.append(overridden.reliability)
         return SetParametersResult(successful=True)
 
-    return _overridable(
+    made = _overridable(
         name,
         lambda **options: node.create_subscription(kind, topic, callback, copy.copy(profile), **options),
         choose,
     )
+    if chosen:
+        _CHOSEN[made] = chosen[-1]
+    return made
+
+
+def outdated(node: Node, subscription: Any) -> bool:
+    """Whether a subscription should be made anew, since other publishers are known now than when it was made."""
+    chosen = _CHOSEN.get(subscription)
+    return chosen is not None and _best(node, subscription.topic_name) not in (None, chosen)
+
+
+# What was chosen for "best_available", by subscription.
+_CHOSEN: WeakKeyDictionary[Any, ReliabilityPolicy] = WeakKeyDictionary()
+
+
+def _best(node: Node, topic: str) -> ReliabilityPolicy | None:
+    """The best that all known publishers of a topic (its full name) offer; None while none is known."""
+    offered = {info.qos_profile.reliability for info in node.get_publishers_info_by_topic(topic)}
+    if not offered:
+        return None
+    return ReliabilityPolicy.RELIABLE if offered == {ReliabilityPolicy.RELIABLE} else ReliabilityPolicy.BEST_EFFORT
 
 
 def _overridable(topic: str, make: Callable[..., Any], choose: Callable[..., Any] | None = None) -> Any:

@@ -12,7 +12,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from jmceln_ros.common import qos
 from jmceln_ros.segment.settings import SegmentSettings
-from jmceln_ros.space.matching import Recent
+from jmceln_ros.space.matching import Recent, apart, later
 from jmceln_ros.space.space import Space
 
 if TYPE_CHECKING:
@@ -32,12 +32,15 @@ _TOPICS = {"raw": "image", "compressed": "image/compressed"}
 class Inputs:
     """The subscriptions to images, and to depth and calibration where they are wanted. For the executor's thread only.
 
-    `on_frame` takes the images, raw or compressed; `space` the rest.
+    `on_frame` takes the images, raw or compressed; `space` the rest, of which `on_beside` is told.
     """
 
-    def __init__(self, node: Node, on_frame: Callable[[Any], None], space: Space) -> None:
+    def __init__(
+        self, node: Node, on_frame: Callable[[Any], None], space: Space, on_beside: Callable[[], None]
+    ) -> None:
         self._node = node
         self._on_frame = on_frame
+        self._on_beside = on_beside
         self._space = space
         self._settings: SegmentSettings | None = None
         self._subscriptions: dict[str, Subscription] = {}
@@ -55,35 +58,57 @@ class Inputs:
     @property
     def seconds(self) -> float:
         """For how long images have been subscribed to; 0 while they are not."""
-        return time.monotonic() - self._since if self._subscriptions else 0.0
+        return time.monotonic() - self._since if self._seeing else 0.0
 
-    def connect(self, settings: SegmentSettings, *, wanted: bool = True) -> None:
-        """Subscribes to what these parameters ask for and to nothing else, while it is `wanted` to nothing at all.
+    @property
+    def _seeing(self) -> bool:
+        """Whether images are subscribed to."""
+        return any(topic in self._subscriptions for topic in _TOPICS.values())
 
-        Raises ParameterProblem (qos_overrides).
+    def connect(self, settings: SegmentSettings, *, images: bool = True, depth: bool = True) -> None:
+        """Subscribes to what these parameters ask for and no more: to `images`, and to `depth` with its calibration.
+
+        A subscription whose quality of service would be chosen otherwise by now is made anew. Raises ParameterProblem
+        (qos_overrides).
         """
         self._settings = settings
         self._space.image_topic = self.image_topic
         self._space.depth_topic = self._node.resolve_topic_name("depth") if settings.depth else ""
-        images, depths = qos.PROFILES[settings.qos_image], qos.PROFILES[settings.qos_depth]
+        depths = qos.PROFILES[settings.qos_depth]
         image_type = CompressedImage if settings.image_transport == "compressed" else Image
         topics: dict[str, tuple[Any, Callable[[Any], None], Any]] = {}
-        if wanted:
-            topics[_TOPICS[settings.image_transport]] = image_type, self._on_image, images
-        if wanted and settings.depth:
+        if images:
+            profile = qos.PROFILES[settings.qos_image]
+            topics[_TOPICS[settings.image_transport]] = image_type, self._on_image, profile
+        if depth and settings.depth:
             topics["depth"] = Image, lambda message: self._beside(self._space.depth, message), depths
             topics["camera_info"] = CameraInfo, lambda message: self._beside(self._space.info, message), depths
         self._keep(topics)
-        if not self._subscriptions:
+        if images and not self._seeing:
             self._since = time.monotonic()
             self._settling = settings.lazy and settings.depth
+        if "depth" in topics.keys() - self._subscriptions.keys():
+            self._space.since = self._node.get_clock().now().nanoseconds
         for topic, (kind, callback, profile) in topics.items():
-            if topic not in self._subscriptions:
+            before = self._subscriptions.get(topic)
+            if before is None or qos.outdated(self._node, before):
                 self._subscriptions[topic] = qos.subscription(self._node, kind, topic, callback, profile)
+                if before is not None:
+                    self._node.destroy_subscription(before)
 
     def disconnect(self) -> None:
         """Ends every subscription."""
         self._keep(())
+
+    def awaits_depth(self, image: Image | CompressedImage) -> bool:
+        """Whether depth or calibration of an image may still come, as far as the stamps show it."""
+        settings, stamp = self._settings, image.header.stamp
+        if settings is None or not settings.depth or not (stamp.sec or stamp.nanosec):
+            return False
+        nearest = self._space.depth.nearest(stamp)
+        if nearest is None or apart(nearest, stamp) <= settings.depth_slop:
+            return not self._complete(image)
+        return not later(nearest, stamp)
 
     def silence(self) -> str:
         """Why no image comes, as far as the graph shows it, and what to do about it."""
@@ -105,8 +130,10 @@ class Inputs:
     def _keep(self, topics: Collection[str]) -> None:
         for topic in self._subscriptions.keys() - set(topics):
             self._node.destroy_subscription(self._subscriptions.pop(topic))
-        if not self._subscriptions:
+        if not self._seeing:
             self._end_settling()
+        if "depth" not in self._subscriptions:
+            self._space.forget()  # an image that comes later has nothing to do with it
 
     def _on_image(self, message: Image | CompressedImage) -> None:
         if self._settling and not self._complete(message):
@@ -123,6 +150,7 @@ class Inputs:
         topic.put(message)
         if self._held is not None and self._complete(self._held):
             self._settled()
+        self._on_beside()
 
     def _complete(self, image: Image | CompressedImage) -> bool:
         """Whether depth and calibration of the image are there."""

@@ -83,7 +83,7 @@ class Intake(Generic[Frame]):
         self._command: Command | None = None
         self._sequence = 0
         self._questions: deque[Job[Frame]] = deque()
-        self._waiting: list[tuple[float, Job[Any]]] = []  # questions without a frame yet, and how long they may wait
+        self._waiting: list[tuple[float, Job[Any]]] = []  # questions that lack something, and until when
         self._asked_last = False  # whether the last job taken was a question: then it is the stream's turn
         self._taken = -math.inf  # when the last frame was taken up, monotonic seconds
         self._rested = 0.0  # until when `rest` holds frames back
@@ -102,7 +102,7 @@ class Intake(Generic[Frame]):
     @property
     def waiting(self) -> bool:
         """Whether a question waits for a frame to come."""
-        return bool(self._waiting)
+        return any(question.frame is None for _, question in self._waiting)
 
     def open(self) -> None:
         """Takes frames and questions from now on."""
@@ -135,8 +135,8 @@ class Intake(Generic[Frame]):
                 self._on_drop("overtaken")
             self._frame = self._newest = frame
             if self._waiting and not self._stale(frame):
-                self._questions.extend(replace(question, frame=frame) for _, question in self._waiting)
-                self._waiting.clear()
+                for question in self._part(lambda _, question: question.frame is None):
+                    self._questions.append(replace(question, frame=frame))
             self._changed.notify_all()
 
     def forget(self) -> None:
@@ -168,8 +168,10 @@ class Intake(Generic[Frame]):
     ) -> None:
         """Asks about one frame beside the stream: the newest that came unless one is given.
 
-        Without either it waits up to `patience` seconds for the next one (`waiting`); `overdue` has it after that. The
-        question's command has the number 0; a blank text asks for the command in force, with its own number.
+        Without either it waits up to `patience` seconds for the next one (`waiting`); `overdue` has it after that. With
+        one it waits as long for what belongs to it (`complete`), and is then answered without. The question's command
+        has the number 0; a blank text asks for the command in force, with its own number.
+
         Raises Unanswerable if there is no frame, no command, or nobody to answer.
         """
         with self._changed:
@@ -194,16 +196,26 @@ class Intake(Generic[Frame]):
                         f"the newest image is {self._age(frame):.1f} s old, more than max_frame_age ("
                         f"{self.max_frame_age:g} s): check the camera, or send an image along"
                     )
+            elif patience > 0:
+                self._waiting.append((time.monotonic() + patience, Job(frame, command, reply)))
+                return
             self._questions.append(Job(frame, command, reply))
             self._changed.notify_all()
 
+    def complete(self, whether: Callable[[Frame], bool]) -> None:
+        """Waits no longer for what belongs to the frames of which `whether` says so, as to questions with their own."""
+        with self._changed:
+            self._questions += self._part(lambda _, question: question.frame is not None and whether(question.frame))
+            self._changed.notify_all()
+
     def overdue(self) -> list[Job[Any]]:
-        """Gives up the questions for which no frame came in time, and returns them."""
+        """Gives up the questions for which no frame came in time, and returns them; those with one wait no longer."""
         with self._changed:
             now = time.monotonic()
-            given_up = [question for until, question in self._waiting if until <= now]
-            self._waiting = [(until, question) for until, question in self._waiting if until > now]
-            return given_up
+            over = self._part(lambda until, _: until <= now)
+            self._questions += (question for question in over if question.frame is not None)
+            self._changed.notify_all()
+            return [question for question in over if question.frame is None]
 
     def take(self) -> Job[Frame] | None:
         """Waits for a question, or for a frame and a command and the time `max_rate` leaves, and returns the job.
@@ -262,6 +274,13 @@ class Intake(Generic[Frame]):
 
     def _stale(self, frame: Frame) -> bool:
         return self.max_frame_age > 0 and self._age(frame) > self.max_frame_age  # an unknown age is not above anything
+
+    def _part(self, which: Callable[[float, Job[Any]], bool]) -> list[Job[Any]]:
+        """Takes questions out of those that lack something, and returns them."""
+        taken = [which(*entry) for entry in self._waiting]
+        parted = [question for (_, question), out in zip(self._waiting, taken, strict=True) if out]
+        self._waiting = [entry for entry, out in zip(self._waiting, taken, strict=True) if not out]
+        return parted
 
     def _give_up_questions(self) -> list[Job[Frame]]:
         given_up = [*self._questions, *(question for _, question in self._waiting)]

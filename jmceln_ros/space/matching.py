@@ -122,6 +122,11 @@ def apart(message: Stamped, stamp: Any) -> float:
     return abs(_nanoseconds(message) - _whole(stamp)) / 10**9
 
 
+def later(message: Stamped, stamp: Any) -> bool:
+    """Whether the message is of a later time than this stamp."""
+    return _nanoseconds(message) > _whole(stamp)
+
+
 def _whole(stamp: Any) -> int:
     """A builtin_interfaces/Time in nanoseconds."""
     return int(stamp.sec) * 10**9 + int(stamp.nanosec)

@@ -42,7 +42,8 @@ class Space:
     """Keeps the last depth images and calibrations, by stamp; callbacks `put` them, the worker asks `locate`.
 
     `image_topic` and `depth_topic` are the topics' full names. `rectified` says whether the image that is held was
-    taken for a rectified one: as the parameter of this name says, or the topic's.
+    taken for a rectified one: as the parameter of this name says, or the topic's. `since` is when depth was subscribed
+    to, nanoseconds.
     """
 
     def __init__(self) -> None:
@@ -50,6 +51,7 @@ class Space:
         self.info: Recent[CameraInfo] = Recent()
         self.image_topic = self.depth_topic = ""
         self.rectified = False
+        self.since = 0
 
     def hold(self, header: Header, settings: SpaceSettings) -> None:
         """Keeps what belongs to the image with this header, until the next one, however long the model takes."""
@@ -76,7 +78,12 @@ class Space:
         if depth is None:
             return None, f"no depth image has come on {self.depth_topic}"
         if (gap := apart(depth, header.stamp)) > slop:
-            return None, f"the nearest depth image is {gap:.3f} s away, depth_slop is {slop:g}"
+            reason = f"the nearest depth image is {gap:.3f} s away, depth_slop is {slop:g}"
+            if header.stamp.sec * 10**9 + header.stamp.nanosec < self.since:
+                reason += (
+                    "; depth was not yet subscribed to when the image was taken: ask without one, or set lazy false"
+                )
+            return None, reason
         located = point_of(
             segmentation.mask,
             depth,

@@ -12,7 +12,7 @@ pytest.importorskip("rclpy", reason="needs ROS 2: run `make test`")
 pytest.importorskip("jmceln_ros.msg", reason="needs the built messages: run `make test`")
 
 from diagnostic_msgs.msg import DiagnosticStatus
-from rclpy.qos import qos_profile_services_default
+from rclpy.qos import ReliabilityPolicy, qos_profile_services_default
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_srvs.srv import SetBool
 
@@ -64,25 +64,29 @@ def unwatched(probe):
     return not any(p.get_subscription_count() for p in (probe.camera, probe.depth, probe.info))
 
 
-def question(probe, text):
-    """A question without an image, sent; its future."""
+def question(probe, text, image=None):
+    """A question, without an image if none is given, sent; its future."""
     client = probe.create_client(Segment, "segment_node/segment")
     probe.until(client.service_is_ready)
-    return client.call_async(Segment.Request(command=text))
+    return client.call_async(Segment.Request(command=text, image=image or Image()))
 
 
 def show(probe, *, depth=False, late=0.03):
-    """Publishes an image, and a little later its depth: the whole view two metres away."""
+    """Publishes an image, and a little later its depth."""
     image = probe.image(patches(), frame_id="eye")
     probe.camera.publish(image)
     if depth:
         probe.spin(late)
-        values = np.full((48, 64), 2.0, "<f4")
-        message = Image(header=image.header, height=48, width=64, encoding="32FC1", step=256, data=values.tobytes())
-        info = CameraInfo(header=image.header, height=48, width=64, distortion_model="plumb_bob", d=[0.0] * 5)
-        info.k = [50.0, 0.0, 31.5, 0.0, 50.0, 23.5, 0.0, 0.0, 1.0]
-        probe.depth.publish(message)
-        probe.info.publish(info)
+        measure(probe, image.header)
+
+
+def measure(probe, header):
+    """Publishes depth and calibration: the whole view two metres away."""
+    values = np.full((48, 64), 2.0, "<f4")
+    probe.depth.publish(Image(header=header, height=48, width=64, encoding="32FC1", step=256, data=values.tobytes()))
+    info = CameraInfo(header=header, height=48, width=64, distortion_model="plumb_bob", d=[0.0] * 5)
+    info.k = [50.0, 0.0, 31.5, 0.0, 50.0, 23.5, 0.0, 0.0, 1.0]
+    probe.info.publish(info)
 
 
 def test_an_image_is_only_taken_while_there_is_something_to_answer(probe):
@@ -192,6 +196,67 @@ def test_one_image_is_answered_with_its_depth_though_all_topics_have_just_been_s
     assert target.has_point, target.point_reason
     assert target.point.z == pytest.approx(2.0)
     probe.until(partial(unwatched, probe))
+
+
+def test_a_question_about_an_image_of_its_own_gets_the_depth_of_that_image(probe):
+    """The depth camera is behind by more than the node takes to subscribe to it, which it does for the question."""
+    assert probe.set_parameter("depth", True) == ""
+    image = probe.image(patches(), frame_id="eye")
+    answer = question(probe, "red slowly", image)
+    probe.until(partial(watched, probe, probe.depth, probe.info), 1.0)
+    probe.until(answer.done, every=0.1, do=partial(measure, probe, image.header))
+    assert answer.result().target.has_point, answer.result().target.point_reason
+    assert not probe.camera.get_subscription_count()
+    probe.until(partial(unwatched, probe), 1.0)
+    # What was kept is not the depth of what comes later, when nobody measures any more.
+    assert probe.set_parameter("depth_slop", 10.0) == ""
+    begin = time.monotonic()
+    answer = question(probe, "red", probe.image(patches(), frame_id="eye"))
+    probe.until(answer.done)
+    assert 0.8 < time.monotonic() - begin < 2.0
+    assert answer.result().target.area == 200
+    assert answer.result().target.point_reason == "no depth image has come on /depth"
+    assert probe.set_parameter("depth_slop", 0.05) == ""
+
+
+def test_a_question_about_an_image_of_before_waits_for_no_depth_that_cannot_come(probe):
+    assert probe.set_parameter("depth", True) == ""
+    image = probe.image(patches(), frame_id="eye")
+    probe.spin(0.2)
+    answer = question(probe, "red", image)
+    begin = time.monotonic()
+    probe.until(answer.done, every=0.05, do=lambda: measure(probe, probe.image(patches(), frame_id="eye").header))
+    assert time.monotonic() - begin < 0.8
+    reason = answer.result().target.point_reason
+    assert reason.startswith("the nearest depth image is 0.")
+    assert "depth was not yet subscribed to when the image was taken: ask without one, or set lazy false" in reason
+    image.header.stamp.sec = image.header.stamp.nanosec = 0
+    begin = time.monotonic()
+    assert "the image has no stamp" in probe.ask("red", image).target.point_reason
+    assert time.monotonic() - begin < 0.8
+
+
+@pytest.mark.parametrize("topic", ["/eye/image", "/depth"])
+def test_the_subscription_suits_a_camera_that_comes_after_the_command(probe, topic):
+    name = {"/eye/image": "camera", "/depth": "depth"}[topic]
+
+    def becomes(reliability):
+        return probe.until(
+            lambda: [i.qos_profile.reliability for i in probe.get_subscriptions_info_by_topic(topic)] == [reliability]
+        )
+
+    assert probe.set_parameter("depth", True) == ""
+    probe.destroy_publisher(getattr(probe, name))
+    probe.until(lambda: not probe.count_publishers(topic))
+    probe.command("red")
+    becomes(ReliabilityPolicy.BEST_EFFORT)
+    setattr(probe, name, probe.create_publisher(Image, topic, qos.IMAGE_OUTPUT))
+    becomes(ReliabilityPolicy.RELIABLE)
+    unreliable = probe.create_publisher(Image, topic, qos.PROFILES["sensor_data"])
+    becomes(ReliabilityPolicy.BEST_EFFORT)
+    assert probe.show(probe.image(patches())).area == 200
+    probe.destroy_publisher(unreliable)
+    becomes(ReliabilityPolicy.RELIABLE)
 
 
 def test_an_image_without_depth_waits_for_a_second_and_no_longer(probe):

@@ -72,7 +72,9 @@ def test_while_deactivate_waits_for_the_model_the_state_is_told(tmp_path):
         ask = probe.create_client(Segment, "segment_node/segment")
         probe.until(probe.connected, START_TIMEOUT)
         probe.until(lambda: get.service_is_ready() and change.service_is_ready() and ask.service_is_ready())
-        long = " and ".join(f"the {colour} {what} slowly" for colour in ("red", "blue", "green") for what in ("cup", "box"))
+        long = " and ".join(
+            f"the {colour} {what} slowly" for colour in ("red", "blue", "green") for what in ("cup", "box")
+        )
         answer = ask.call_async(Segment.Request(command=long, image=probe.image(patches())))
         probe.spin(0.2)
         deactivated = change.call_async(ChangeState.Request(transition=Transition(id=Transition.TRANSITION_DEACTIVATE)))
