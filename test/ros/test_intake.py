@@ -305,3 +305,17 @@ def test_questions_that_wait_are_given_back_when_the_intake_closes_or_pauses(int
     intake.open()
     intake.pause(False)
     assert waits(intake)
+
+
+def test_a_question_with_a_frame_of_its_own_waits_for_what_belongs_to_it_and_is_answered_without(intake):
+    intake.ask("cup", 0, print, "a", patience=60)
+    intake.ask("bowl", 0, print, "b", patience=60)
+    intake.ask("spoon", 0, print, "c", patience=0.01)
+    assert not intake.waiting  # for a frame
+    intake.put("newer")  # which is not what they ask about
+    intake.complete(lambda frame: frame == "b")
+    assert (take(intake).frame, intake.overdue()) == ("b", [])
+    time.sleep(0.02)
+    assert intake.overdue() == []
+    assert take(intake).frame == "c"
+    assert [job.command.text for job in intake.close()] == ["cup"]
