@@ -11,6 +11,7 @@ import traceback
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent import futures
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import rclpy
@@ -66,7 +67,8 @@ def run(make_node: Callable[[], Node], name: str, args: Sequence[str] | None = N
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         if node is not None:
             if hasattr(node, "stop"):
-                node.stop()
+                with suppress(KeyboardInterrupt):  # of `_aside`, when the context is shut down while it waits
+                    node.stop()
             node.destroy_node()
         if rclpy.ok():
             rclpy.shutdown(uninstall_handlers=False)
