@@ -161,7 +161,7 @@ def test_things_of_a_plural_and_things_that_may_be_meant(probe):
     assert [(one.text, one.box_x) for one in joined.instances] == [
         ("the red things", 5),
         ("the red things", 35),
-        ("the blue one", 40),
+        ("the blue thing", 40),
     ]
 
 
