@@ -12,6 +12,8 @@ from pycocotools import mask as coco_mask
 
 Box = tuple[float, float, float, float]  # (x, y, w, h) in pixels
 
+_FARTHEST = 1_000_000  # pixels from the picture's corner that a polygon's point may be
+
 
 def loads(text: str, object_hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:
     """json, without the NaN and Infinity that Python's would take."""
@@ -82,6 +84,8 @@ def outline(value: Any, height: int, width: int) -> tuple[Any, int]:
         if any(p.ndim != 1 or not np.isfinite(p).all() for p in polygons):
             raise ValueError("its segmentation must be a list of polygons [x, y, x, y, ...] of finite numbers, or RLE")
         drawn = [p for p in polygons if len(p) >= 6 and len(p) % 2 == 0 and _touches(p, height, width)]
+        if any(np.abs(p).max() > _FARTHEST for p in drawn):  # where pycocotools takes the process down
+            raise ValueError(f"its segmentation has a point more than {_FARTHEST:,} pixels away")
         left_out = len(polygons) - len(drawn)
         if not drawn:
             return [], left_out
@@ -92,16 +96,39 @@ def outline(value: Any, height: int, width: int) -> tuple[Any, int]:
         raise ValueError(f"a mask of size {value['size']} in a picture of {[height, width]}")
     elif isinstance(value["counts"], list):
         counts = [whole(n, "a run of its RLE") for n in value["counts"]]
-        if sum(counts) != height * width:
-            raise ValueError(f"the runs of its RLE are {sum(counts)} pixels, the picture has {height * width}")
+        _check_runs(counts, height * width)
         rle = coco_mask.frPyObjects(value, height, width)
     else:
         rle = value | {"counts": text(value["counts"], "counts of its RLE").encode()}
-    if not (area := int(coco_mask.area(rle))):
+        _check_runs(_runs(rle["counts"]), height * width)
+    if not int(coco_mask.area(rle)):
         return [], left_out
-    if area > height * width:
-        raise ValueError("its RLE is broken: it covers more pixels than the picture has")
     return {"size": rle["size"], "counts": rle["counts"].decode("ascii")}, left_out
+
+
+def _runs(counts: bytes) -> list[int]:
+    """The lengths in a compressed RLE, as COCO writes them: digits of five bits from "0" on, the lowest first, the
+    sixth bit for "more", the last digit's fifth for the sign; from the fourth length on less the last but one."""
+    runs: list[int] = []
+    value = digits = 0
+    for character in counts:
+        digit = character - 48
+        value |= (digit & 31) << 5 * digits
+        digits += 1
+        if digit & 32:
+            continue
+        if digit & 16:
+            value -= 1 << 5 * digits
+        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+        value = digits = 0
+    if digits:
+        raise ValueError("its RLE is cut off")
+    return runs
+
+
+def _check_runs(runs: list[int], pixels: int) -> None:
+    if min(runs, default=0) < 0 or sum(runs) != pixels:
+        raise ValueError(f"the runs of its RLE are {sum(runs)} pixels, the picture has {pixels}")
 
 
 def _touches(polygon: np.ndarray, height: int, width: int) -> bool:

@@ -23,14 +23,15 @@ class Protocol:
     epsilon: float  # added to U before the division
     size: Size = "original"  # what masks are compared in
     mask: float | None = None  # the mask is where the probability is above this; None: the checkpoint's own threshold
+    present: float | None = None  # there is no such thing below this presence; None: the checkpoint's own threshold
     reject: bool = True  # may the presence head empty a mask?
     thresholds: tuple[float, ...] = (0.5, 0.6, 0.7, 0.8, 0.9)  # the X of Pr@X that are reported
 
     def decision(self, own: DecisionConfig) -> DecisionConfig:
         """A checkpoint's own thresholds, with those that the protocol sets."""
-        return replace(
-            own, mask=own.mask if self.mask is None else self.mask, present=own.present if self.reject else 0.0
-        )
+        mask = own.mask if self.mask is None else self.mask
+        present = own.present if self.present is None else self.present
+        return replace(own, mask=mask, present=present if self.reject else 0.0)
 
     def iou(self, intersection: np.ndarray, union: np.ndarray) -> np.ndarray:
         """(N,) float64 I / (U + epsilon); 0 where both masks are empty."""
@@ -51,7 +52,7 @@ PROTOCOLS = {
         Protocol("lavt", strict=False, epsilon=0.0, size="squashed", mask=0.5, reject=False),
         Protocol("cris", strict=True, epsilon=1e-6, mask=0.35, reject=False),  # CRIS's engine
         # ReLA's refer_evaluation.py, for gRefCOCO
-        Protocol("rela", strict=False, epsilon=0.0, size="squashed", mask=0.5),
+        Protocol("rela", strict=False, epsilon=0.0, size="squashed", mask=0.5, present=0.5),
     )
 }
 

@@ -268,7 +268,9 @@ def _unread(scene: Scene, expressions: list[Expression]) -> Iterator[Record]:
     for expression in expressions:
         truth = scene.truth(expression.targets)
         nothing = Region(np.zeros_like(truth.region.mask))
-        yield dataclasses.replace(_record(expression, nothing, None, truth), score=0.0, no_target=False, unread=True)
+        yield dataclasses.replace(
+            _record(expression, nothing, None, truth), score=0.0, no_target=bool(expression.targets), unread=True
+        )
 
 
 def _record(expression: Expression, answer: Region, anchor: tuple[float, float] | None, truth: Truth) -> Record:

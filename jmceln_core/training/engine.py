@@ -36,7 +36,10 @@ def make_fabric(config: TrainConfig, device: str | torch.device | None, *, some_
     but that no output depends on, for which DDP has to look. Raises ConfigError for what cannot be combined.
     """
     check_torch()
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    try:
+        device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError:
+        raise ConfigError(f"--device {device}: no such device; give cpu, cuda or cuda:N") from None
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"--device {device}: no CUDA device here; leave it out, or give cpu")
     launched = "TORCHELASTIC_RUN_ID" in os.environ

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import sys
@@ -29,6 +30,15 @@ from jmceln_core.training.run_folder import TrainingError
 T = TypeVar("T")
 
 
+def content_of(*parts: GroundingData) -> str:
+    """Which pictures and sentences these are, in a word: it differs if one comes, goes or changes its place."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(repr(list(part.pictures)).encode())
+        digest.update(repr([(e.picture_id, e.targets, e.text) for e in part.expressions]).encode(errors="replace"))
+    return digest.hexdigest()[:16]
+
+
 class Feed:
     """Reads what the configuration names, and fills the caches it asks for; every process at the same time.
 
@@ -41,6 +51,7 @@ class Feed:
         self.config, self.model_config, self.model, self.fabric = config, model_config, model, fabric
         self.view_size = view_size
         training, validation = self._read()
+        self.content = content_of(training, validation)
         self.builder = SampleBuilder(
             config.data,
             model_config.image_size,

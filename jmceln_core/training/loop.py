@@ -235,7 +235,7 @@ class Trainer:
             self.folder.save_state(state)
 
     def _order(self) -> dict[str, Any]:
-        return resume.order_of(self.config, self.model_config, self.feed.steps_per_epoch)
+        return resume.order_of(self.config, self.model_config, self.feed.steps_per_epoch, self.feed.content)
 
     def _resume(self, state: State) -> None:
         resume.restore(self.learner, state, self._order(), self.folder.state_path)

@@ -17,10 +17,11 @@ from jmceln_core.training.step import Learner
 HARMLESS = frozenset({"workers"})
 
 
-def order_of(config: TrainConfig, model_config: ModelConfig, steps_per_epoch: int) -> dict[str, Any]:
+def order_of(config: TrainConfig, model_config: ModelConfig, steps_per_epoch: int, content: str = "") -> dict[str, Any]:
     """What says which samples a step holds and how they are shown, what the run is measured on, and by which network.
 
-    The data's root may be called by another path, and cached features may be in another folder.
+    The data's root may be called by another path, and cached features may be in another folder. `content` says which
+    pictures and sentences were read (`feed.content_of`): files may change under the same name.
     """
     optim, model = config.optim, to_dict(model_config)
     data = to_dict(config.data) | {"root": str(config.data.root.resolve()), "cache": config.data.cache is not None}
@@ -30,7 +31,7 @@ def order_of(config: TrainConfig, model_config: ModelConfig, steps_per_epoch: in
         del model[part]["pretrained"]  # the weights are in the state
     # what it is called and what its answers are decided with change no weight
     found |= {f"model.{k}": v for k, v in model.items() if k not in ("name", "decision")}
-    return found | {"steps_per_epoch": steps_per_epoch}
+    return found | {"steps_per_epoch": steps_per_epoch, "content": content}
 
 
 def state_of(learner: Learner, notes: Mapping[str, Any]) -> State:

@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from pycocotools import mask as coco_mask
 
 from jmceln_core.config import DataConfig
 from jmceln_core.data.grounding import DataError, GroundingData, read_coco
@@ -23,6 +24,13 @@ Content = dict[str, list[dict[str, Any]]]
 
 def thing(key: Any = 7, image: Any = 1, **values: Any) -> dict[str, Any]:
     return {"id": key, "image_id": image, "category_id": 1, "bbox": [10, 10, 20, 20], "segmentation": [SQUARE]} | values
+
+
+def cut(part: int) -> dict[str, Any]:
+    """A compressed outline without its second half (2), or without its last letter (1)."""
+    disc = cv2.circle(np.zeros((HEIGHT, WIDTH), np.uint8), (40, 30), 15, 1, -1)
+    counts = coco_mask.encode(np.asfortranarray(disc))["counts"].decode()
+    return {"size": [HEIGHT, WIDTH], "counts": counts[: len(counts) // 2 if part == 2 else -1]}
 
 
 def content(**lists: Any) -> Content:
@@ -63,6 +71,23 @@ def test_ids_may_be_whole_numbers_in_any_spelling(tmp_path: Path) -> None:
     assert not data.notes
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_compressed_runs_are_those_of_pycocotools(tmp_path: Path, seed: int) -> None:
+    """Of masks of every kind: what it compressed is read as the same pixels."""
+    rng = np.random.default_rng(seed)
+    mask = rng.random((HEIGHT, WIDTH)) < rng.choice([0.001, 0.02, 0.5, 0.98])
+    mask[5, 5] = True
+    made = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    segmentation = {"size": [HEIGHT, WIDTH], "counts": made["counts"].decode()}
+    (instance,) = coco(tmp_path, content(annotations=[thing(segmentation=segmentation)])).pictures[1].instances
+    np.testing.assert_array_equal(instance.mask(HEIGHT, WIDTH), mask)
+
+
+def test_a_polygon_of_an_odd_count_of_numbers_is_left_out(tmp_path: Path) -> None:
+    data = coco(tmp_path, content(annotations=[thing(segmentation=[[0, 0, 9, 0, 9, 9, 5], SQUARE])]))
+    assert any("1 polygon" in note for note in data.notes)
+
+
 def test_a_file_written_by_windows_is_read(tmp_path: Path) -> None:
     write(tmp_path, content(expressions=[{"image_id": 1, "ann_id": 7, "text": "die Tasse für Müller"}]))
     path = tmp_path / "mine.json"
@@ -97,6 +122,11 @@ def test_a_file_written_by_windows_is_read(tmp_path: Path) -> None:
         ({"annotations": [thing(segmentation={"size": [60, 80]})]}, "neither a list of polygons nor RLE"),
         ({"annotations": [thing(segmentation={"size": [80, 60], "counts": [4800]})]}, r"a mask of size \[80, 60\]"),
         ({"annotations": [thing(segmentation={"size": [60, 80], "counts": [1, 9]})]}, "are 10 pixels, .* has 4800"),
+        ({"annotations": [thing(segmentation=cut(2))]}, r"runs of its RLE are \d+ pixels|its RLE is cut off"),
+        ({"annotations": [thing(segmentation=cut(1))]}, r"runs of its RLE are \d+ pixels|its RLE is cut off"),
+        ({"annotations": [thing(segmentation={"size": [60, 80], "counts": "oooo"})]}, "its RLE is cut off"),
+        ({"annotations": [thing(segmentation={"size": [60, 80], "counts": "00"})]}, "are 0 pixels, .* has 4800"),
+        ({"annotations": [thing(segmentation=[[0, 0, 1e8, 0, 1e8, 1e8, 0, 1e8]])]}, "more than 1,000,000 pixels away"),
         ({"annotations": None}, "annotations must be a list"),
         ({"expressions": [{"image_id": 1, "ann_id": 7, "text": 5}]}, "entry 0 of expressions: text is 5"),
         (

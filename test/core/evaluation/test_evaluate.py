@@ -407,11 +407,12 @@ def test_without_rejection_every_mask_counts(tmp_path):
     assert values(summary)["oIoU"] == pytest.approx((4 + 4 + 0 + 4) / (5 + 8 + 4 + 8))
     assert "none is rejected" in report.markdown(summary | ABOUT)
     assert [record.presence for record in found.records] == [0.9, 0.9, 0.9, 0.1, 0.9, 0.1]  # asked all the same
+    assert all(record.no_target for record in found.records)  # not by the head: no mask here has 50 pixels
 
 
-@pytest.mark.parametrize(("rows", "no_target"), [(8, False), (7, True)])
-def test_a_network_without_a_presence_head_says_no_target_by_a_mask_under_50_pixels(data, rows, no_target):
-    segmenter = Scripted(a_cat=(0.75, (0, 0, 7, rows)))  # 56 and 49 pixels
+@pytest.mark.parametrize(("columns", "rows", "no_target"), [(5, 10, False), (7, 7, True)])
+def test_a_network_without_a_presence_head_says_no_target_by_a_mask_under_50_pixels(data, columns, rows, no_target):
+    segmenter = Scripted(a_cat=(0.75, (0, 0, columns, rows)))  # 50 and 49 pixels
     record = next(r for r in evaluate(segmenter, data, protocol=OWN).records if r.text == "a cat")
     assert (record.no_target, record.rejected) == (no_target, False)
 
@@ -613,6 +614,17 @@ def test_nothing_said_about_an_unreadable_picture_is_no_rejection(data, root):
     (root / "images" / "3.png").write_bytes(b"not a picture")
     gres = report.summarise(evaluate(scripted(), data, protocol=OWN), draws=10)["gres"]
     assert (values(gres)["N_acc"], values(gres)["N_acc@95"]) == (0, 0)  # "a dog" was rejected
+
+
+def test_nothing_said_about_an_unreadable_picture_keeps_no_target(data, root):
+    (root / "images" / "2.png").write_bytes(b"not a picture")
+    gres = report.summarise(evaluate(scripted(), data, protocol=OWN), draws=10)["gres"]
+    assert values(gres)["T_acc"] == pytest.approx(4 / 5)
+
+
+def test_rela_rejects_below_a_half_whatever_the_checkpoint_says():
+    own = DecisionConfig(present=0.3)
+    assert [named(name).decision(own).present for name in ("own", "rela", "lavt", "cris")] == [0.3, 0.5, 0, 0]
 
 
 def test_a_folder_without_a_readable_picture_is_an_error(data, root):

@@ -31,7 +31,8 @@ from jmceln_core.config import (
     OptimConfig,
     TrainConfig,
 )
-from jmceln_core.data.grounding import DataError
+from jmceln_core.data.grounding import DataError, GroundingData
+from jmceln_core.data.readers import read_training
 from jmceln_core.geometry import PAD_COLOUR, Letterbox
 from jmceln_core.model import build_model
 from jmceln_core.train import main
@@ -39,6 +40,7 @@ from jmceln_core.training import resume
 from jmceln_core.training.board import Board
 from jmceln_core.training.engine import check_torch
 from jmceln_core.training.features import ImageFeatureCache, TextFeatureCache
+from jmceln_core.training.feed import content_of
 from jmceln_core.training.loop import Trainer
 from jmceln_core.training.run_folder import RunFolder, State, TrainingError
 from support.discs import MODEL, build, command, write_model
@@ -517,10 +519,30 @@ def test_what_a_run_is_validated_on_may_not_change(small: TrainConfig, tmp_path:
     folder.save_state(State(state.tensors, state.notes | {"order": older}))  # before there was a resize
     with pytest.raises(ConfigError, match=r"model\.resize: letterbox, now squash"):
         Trainer(replace(half, model_overrides=("resize=squash",)), tmp_path / "run", device="cpu")
+    other = state.notes["order"] | {"content": "0123456789abcdef"}  # the files were changed under their names
+    folder.save_state(State(state.tensors, state.notes | {"order": other}))
+    with pytest.raises(ConfigError, match="content: 0123456789abcdef, now "):
+        Trainer(half, tmp_path / "run", device="cpu")
+    folder.save_state(state)
     elsewhere = tmp_path / "link"
     elsewhere.symlink_to(half.data.root)
     same = replace(half, data=replace(half.data, root=elsewhere, workers=1))
     assert Trainer(same, tmp_path / "run", device="cpu").step == 1
+
+
+def test_a_picture_that_comes_or_goes_is_other_content(small: TrainConfig) -> None:
+    training, validation = read_training(small.data)
+    content = content_of(training, validation)
+    assert content == content_of(*read_training(small.data))
+    first = next(iter(training.pictures))
+    fewer = GroundingData({k: v for k, v in training.pictures.items() if k != first}, training.expressions)
+    reworded = GroundingData(training.pictures, [replace(training.expressions[0], text="x"), *training.expressions[1:]])
+    assert len({content, content_of(fewer, validation), content_of(reworded, validation)}) == 3
+
+
+def test_a_device_that_there_is_not_is_refused_by_name(small: TrainConfig, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--device abacus: no such device; give cpu, cuda or cuda:N"):
+        Trainer(small, tmp_path / "run", device="abacus")
 
 
 def changed(value: object) -> object:
