@@ -96,6 +96,7 @@ def compare(
     return {
         **{
             name: {"path": str(e.path), "model": e.summary["model"], "checkpoint": e.summary["checkpoint"]}
+            | ({"unread": e.summary["unread"]} if "unread" in e.summary else {})
             for name, e in (("a", a), ("b", b))
         },
         **{name: a.summary[name] for name in ("protocol", "size", "side")},
@@ -118,6 +119,9 @@ def markdown(found: dict[str, Any]) -> str:
         "draws, the same pictures for both). \"B better\": share of the draws in which B's value is above A's. "
         f"Masks are compared {report.compared_at(found)}.",
     ]
+    for name in ("a", "b"):
+        if "unread" in found[name]:
+            lines += ["", f"{name.upper()}: {report.unread_about(found[name]['unread'])}"]
 
     def section(heading: str, label: str, rows: list[tuple[str, dict[str, Any]]]) -> None:
         name = found["protocol"]["name"]

@@ -176,6 +176,18 @@ def test_command_prints_tables_and_writes_json(saved, capsys, tmp_path):
         assert len({line.count("|") for line in block.splitlines() if line.startswith("|")}) <= 1
 
 
+def test_pictures_that_one_side_could_not_read_are_said(saved, tmp_path):
+    rng = np.random.default_rng(0)
+    records = some(rng)
+    a, b = saved("a", records), saved("b", records)
+    metrics = json.loads((b / "metrics.json").read_text())
+    metrics["unread"] = {"pictures": 2, "sentences": 6, "why": ["7.jpg: ends too early", "8.jpg: the same"]}
+    (b / "metrics.json").write_text(json.dumps(metrics))
+    text = compare.markdown(compare.compare(compare.read(a), compare.read(b), draws=20))
+    assert "B: **2 pictures cannot be read: their 6 sentences count 0** (7.jpg: ends too early" in text
+    assert "A: **" not in text
+
+
 def test_one_picture_has_a_difference_and_no_interval(saved, capsys):
     a, b = saved("a", [record(1, "dog", 0.5)]), saved("b", [record(1, "dog", 0.75)])
     _, out, _ = run(capsys, a, b)
