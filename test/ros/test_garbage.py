@@ -265,9 +265,9 @@ def test_every_question_is_answered_or_refused_with_a_reason(probe, node, cases)
         probe.until(future.done)
         response = future.result()
         assert response.success == (not response.message)
-        assert not response.success or response.target.header == (
-            image.header if image.data else response.target.header
-        )
+        if response.success and image.data:  # strings end at a NUL on their way
+            sent, came = image.header, response.target.header
+            assert (came.stamp, came.frame_id) == (sent.stamp, sent.frame_id.partition("\0")[0])
 
     once()
     probe.destroy_client(client)
@@ -290,6 +290,8 @@ def test_parameters_of_the_wrong_type_or_beyond_their_range_are_refused(probe, n
     known = st.sampled_from(sorted(named(SegmentSettings))).flatmap(
         lambda name: st.tuples(st.just(name), st.sampled_from(bad[type(named(SegmentSettings)[name].default)]))
     )
+    # `rectified: true` is one of its choices, as YAML has it
+    known = known.filter(lambda pair: pair[0] != "rectified" or not pair[1].bool_value)
     # Type 0 takes a parameter away, which succeeds where there is none. Types above 9 do not exist: next test.
     unknown = st.tuples(TEXTS.filter(bool), st.builds(ParameterValue, type=st.integers(1, 9)))
 
