@@ -155,6 +155,7 @@ def stereo(samples):
     return np.stack([samples, samples], axis=1)
 
 
+@pytest.mark.alone  # sound is best effort: on a busy machine a piece may be missing
 @pytest.mark.parametrize(
     ("rate", "shape", "chunk"),
     [
@@ -163,7 +164,7 @@ def stereo(samples):
         (8000, lambda x: (x * 32_767).astype(np.int16), 0.03),
         (48_000, lambda x: stereo((x * 32_767).astype(np.int16)), 0.01),
         (44_100, stereo, 0.3),
-        pytest.param(4000, lambda x: x, 1 / 4000, marks=pytest.mark.alone),  # one sample each: thousands of messages
+        (4000, lambda x: x, 1 / 4000),  # one sample each: thousands of messages
     ],
     ids=["float", "int16", "8 kHz", "48 kHz stereo", "44.1 kHz stereo float", "one-sample chunks"],
 )
