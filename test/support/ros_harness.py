@@ -140,8 +140,16 @@ class Probe(Node):
         return self.call(ChangeState, "change_state", transition=Transition(id=transition)).success
 
     def state(self) -> int:
-        """The id of the node's lifecycle state."""
-        return self.call(GetState, "get_state").current_state.id
+        """The id of the node's lifecycle state; asked anew every two seconds, for one answer may be lost while the node
+        comes up and does not know this client yet."""
+        client = self.create_client(GetState, f"{self._of}/get_state")
+        self.until(client.service_is_ready, START_TIMEOUT)
+        asked: list[Any] = []
+        answered = lambda: next((future for future in asked if future.done()), None)  # noqa: E731
+        ask = lambda: asked.append(client.call_async(GetState.Request()))  # noqa: E731
+        future = self.until(answered, START_TIMEOUT, every=2.0, do=ask)
+        self.destroy_client(client)
+        return future.result().current_state.id
 
     def image(self, pixels: np.ndarray, encoding: str = "rgb8", frame_id: str = "") -> Image:
         """An image message stamped now; a frame id of its own if none is given."""
