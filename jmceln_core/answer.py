@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
 
 _SMOOTHING, _SURE = 0.005, 0.95  # of `surest_point`; chosen on training pictures: docs/results.md
-_CRUMB = 0.15  # a blob of a plural's mask with less of the largest one's area is no thing: docs/results.md
+_CRUMB = 0.15  # a blob of a plural's mask with less of the largest one's area is no thing: docs/model.md
 
 
 class Status(enum.Enum):
